@@ -1,0 +1,242 @@
+"""SIPp scenarios, put together from a few sentences: who calls, who answers, and what happens in the call.
+
+Rule: a scenario is text and knows no port; `Sipp` gives it the network.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from deploy.demo.account import Account
+
+_REASONS = {
+    180: "Ringing",
+    183: "Session Progress",
+    300: "Multiple Choices",
+    480: "Temporarily Unavailable",
+    486: "Busy Here",
+    487: "Request Terminated",
+    600: "Busy Everywhere",
+    603: "Decline",
+}
+
+_SDP = """\
+Content-Type: application/sdp
+Content-Length: [len]
+
+v=0
+o=sipp 1 1 IN IP[local_ip_type] [local_ip]
+s=-
+c=IN IP[media_ip_type] [media_ip]
+t=0 0
+m=audio [media_port] RTP/AVP 8 101
+a=rtpmap:8 PCMA/8000
+a=rtpmap:101 telephone-event/8000
+a=fmtp:101 0-15
+a=ptime:20
+a=sendrecv
+"""
+
+_NO_BODY = "Content-Length: 0\n\n"
+
+
+def flood(to: str, user: str = "stranger") -> str:
+    """One INVITE a call, from somebody without a password, who listens to no answer.
+
+    Answers are dropped as out of call, so nothing slows the flood down: the rate is that of `Sipp`.
+    """
+    return _scenario(_send(_invite(f"sip:{user}@[local_ip]", to, user, 1, "") + _SDP, once=True))
+
+
+def caller(account: Account, to: str, *within: str, challenged: bool = True) -> str:
+    """Somebody with a password who calls, talks and hangs up.
+
+    Args:
+        account: who calls; the From and the credentials.
+        to: URI to call.
+        within: steps in the call, such as `info_digits`, `rtp_digits`, `pause`.
+        challenged: whether the other side asks for the password (a station called directly does not).
+    """
+    cseq = 2 if challenged else 1
+    steps = []
+    if challenged:
+        steps += [
+            _send(_invite(account.uri, to, account.user, 1, "") + _SDP),
+            _receive("response", "100", optional=True),
+            _receive("response", "407", auth=True),
+            _send(_ack(account.uri, to, 1), once=True),
+        ]
+    proof = f"[authentication username={account.user} password={account.password}]\n" if challenged else ""
+    steps += [
+        _send(_invite(account.uri, to, account.user, cseq, proof) + _SDP),
+        *(_receive("response", code, optional=True) for code in ("100", "180", "183")),
+        _receive("response", "200", routes=True),
+        _send(_in_dialog("ACK", account.uri, to, str(cseq)) + _NO_BODY, once=True),
+    ]
+    steps += [step.format(me=account.uri, peer=f"<{to}>[peer_tag_param]") for step in within]
+    steps += [_send(_in_dialog("BYE", account.uri, to, "[cseq]") + _NO_BODY), _receive("response", "200")]
+    return _scenario(*steps)
+
+
+def answers(*within: str, rings_ms: int = 0, early_media: bool = False) -> str:
+    """A phone that rings, answers and talks until the caller hangs up.
+
+    Args:
+        within: steps in the call, from the side of the phone.
+        rings_ms: milliseconds between 180 and 200.
+        early_media: 183 with a session instead of 180.
+    """
+    ringing = _reply(183, _SDP) if early_media else _reply(180)
+    return _scenario(
+        _receive_invite(),
+        ringing,
+        pause(rings_ms),
+        _reply(200, _SDP),
+        _receive("request", "ACK"),
+        *(step.format(me="[$to_uri]", peer="[$from]") for step in within),
+        _receive("request", "BYE"),
+        _reply(200),
+    )
+
+
+def refuses(code: int, rings_ms: int | None = None, *headers: str) -> str:
+    """A phone that refuses with a final code, at once or after ringing so many milliseconds."""
+    ringing = () if rings_ms is None else (_reply(180), pause(rings_ms))
+    extra = "".join(f"{header}\n" for header in headers)
+    return _scenario(_receive_invite(), *ringing, _reply(code, extra + _NO_BODY), _receive("request", "ACK"))
+
+
+def rings_forever() -> str:
+    """A phone that rings until the caller gives up."""
+    return _scenario(
+        _receive_invite(),
+        _reply(180),
+        _receive("request", "CANCEL"),
+        _reply(200),
+        _reply_to_invite(487),
+        _receive("request", "ACK"),
+    )
+
+
+def mute() -> str:
+    """A phone that takes the INVITE and never says a word."""
+    return _scenario(_receive_invite(), pause(60_000))
+
+
+def pause(milliseconds: int) -> str:
+    """A step: nothing happens for a while."""
+    return f'<pause milliseconds="{milliseconds}"/>' if milliseconds else ""
+
+
+def info_digits(digits: str) -> str:
+    """A step: press keys by SIP INFO (application/dtmf-relay) within the dialog, each accepted with 200."""
+    body = "Content-Type: application/dtmf-relay\nContent-Length: [len]\n\nSignal={digit}\nDuration=160\n"
+    return "\n".join(
+        _send(_INFO + body.format(digit=digit)) + "\n" + _receive("response", "200") for digit in digits
+    )
+
+
+def rtp_digits(digits: str) -> str:
+    """A step: press keys as RTP events (RFC 4733), 400 ms apart. SIPp needs a raw socket: root only."""
+    names = {"*": "star", "#": "pound"}
+    play = '<nop><action><exec play_pcap_audio="/usr/share/sip-tester/dtmf_2833_{key}.pcap"/></action></nop>'
+    return "\n".join(f"{play.format(key=names.get(digit, digit))}\n{pause(400)}" for digit in digits)
+
+
+_VIA = "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]"
+
+# The two ends of the dialog are filled in by the scenario in which the step is used.
+_INFO = f"""\
+INFO [next_url] SIP/2.0
+{_VIA}
+[routes]
+From: <{{me}}>;tag=[pid]x[call_number]
+To: {{peer}}
+Call-ID: [call_id]
+CSeq: [cseq] INFO
+Max-Forwards: 70
+"""
+
+
+def _invite(me: str, to: str, user: str, cseq: int, proof: str) -> str:
+    return (
+        f"INVITE {to} SIP/2.0\n{_VIA}\nFrom: <{me}>;tag=[pid]x[call_number]\nTo: <{to}>\n"
+        f"Call-ID: [call_id]\nCSeq: {cseq} INVITE\nContact: <sip:{user}@[local_ip]:[local_port]>\n"
+        f"Max-Forwards: 70\n{proof}"
+    )
+
+
+def _ack(me: str, to: str, cseq: int) -> str:
+    """Of a final refusal: in the transaction of the INVITE, so without a new branch of its own."""
+    return (
+        f"ACK {to} SIP/2.0\n[last_Via:]\nFrom: <{me}>;tag=[pid]x[call_number]\n[last_To:]\n"
+        f"Call-ID: [call_id]\nCSeq: {cseq} ACK\nMax-Forwards: 70\n{_NO_BODY}"
+    )
+
+
+def _in_dialog(method: str, me: str, to: str, cseq: str) -> str:
+    return (
+        f"{method} [next_url] SIP/2.0\n{_VIA}\n[routes]\nFrom: <{me}>;tag=[pid]x[call_number]\n"
+        f"To: <{to}>[peer_tag_param]\nCall-ID: [call_id]\nCSeq: {cseq} {method}\nMax-Forwards: 70\n"
+    )
+
+
+def _reply(code: int, tail: str = _NO_BODY) -> str:
+    """To the request that came last."""
+    return _send(_status(code) + "[last_Via:]\n" + _reply_headers("[last_CSeq:]") + tail, once=True)
+
+
+def _reply_to_invite(code: int) -> str:
+    """To the INVITE, when something else came after it."""
+    # The variable ends with a line break of its own.
+    return _send(_status(code) + "[$vias]" + _reply_headers("CSeq: [$cseq] INVITE") + _NO_BODY, once=True)
+
+
+def _status(code: int) -> str:
+    return f"SIP/2.0 {code} {_REASONS.get(code) or HTTPStatus(code).phrase}\n"
+
+
+def _reply_headers(cseq: str) -> str:
+    return (
+        f"From:[$from]\nTo:[$to];tag=[pid]x[call_number]\n[last_Call-ID:]\n{cseq}\n[last_Record-Route:]\n"
+        "Contact: <sip:phone@[local_ip]:[local_port];transport=[transport]>\n"
+    )
+
+
+def _receive_invite() -> str:
+    """Keeps what later answers and requests of this side need."""
+    line = "[^[:cntrl:]]*[[:cntrl:]]+"
+    kept = {
+        "from": ('search_in="hdr" header="From:"', ".*"),
+        "to": ('search_in="hdr" header="To:"', ".*"),
+        "to_uri": ('search_in="hdr" header="To:"', "sips?:[^&gt;;]*"),
+        "cseq": ('search_in="hdr" header="CSeq:"', "[0-9]+"),
+        "vias": ('search_in="msg"', f"(Via: {line})+"),
+    }
+    actions = "\n".join(
+        f'<ereg regexp="{pattern}" {where} check_it="true" assign_to="{name}"/>'
+        for name, (where, pattern) in kept.items()
+    )
+    # SIPp refuses a scenario in which a variable is set and not used.
+    return (
+        f'<recv request="INVITE" rrs="true"><action>\n{actions}\n</action></recv>\n'
+        f'<Reference variables="{",".join(kept)}"/>'
+    )
+
+
+def _receive(
+    kind: str, what: str, *, optional: bool = False, auth: bool = False, routes: bool = False
+) -> str:
+    flags = {"optional": optional, "auth": auth, "rrs": routes}
+    chosen = "".join(f' {name}="true"' for name, on in flags.items() if on)
+    return f'<recv {kind}="{what}"{chosen}/>'
+
+
+def _send(message: str, *, once: bool = False) -> str:
+    retransmit = "" if once else ' retrans="500"'
+    return f"<send{retransmit}><![CDATA[\n\n{message}\n]]></send>"
+
+
+def _scenario(*steps: str) -> str:
+    body = "\n".join(steps)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<scenario name="demo">\n{body}\n</scenario>\n'

@@ -1,0 +1,205 @@
+/*
+ * A pjsip module below the transaction layer that swallows the requests of
+ * strangers. See admission.hpp.
+ */
+#include <pjsua2/admission.hpp>
+#include <pjsip.h>
+#include <pjsua-lib/pjsua.h>
+
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <vector>
+
+#define THIS_FILE "admission.cpp"
+
+using std::string;
+
+namespace pj
+{
+
+namespace
+{
+
+/* Enough to tell a person why he is refused, too few to reflect a flood. */
+const unsigned REPLIES_PER_SECOND = 10;
+
+/* One entry of the list. */
+struct Peer
+{
+    pj_sockaddr addr;       /* Port 0: any. */
+    int         transport;  /* PJSIP_TRANSPORT_UDP, _TCP, _TLS; 0: any. */
+
+    bool sent(const pj_sockaddr &source, int via) const
+    {
+        if (transport && transport != via)
+            return false;
+        if (addr.addr.sa_family != source.addr.sa_family ||
+            pj_memcmp(pj_sockaddr_get_addr(&addr),
+                      pj_sockaddr_get_addr(&source),
+                      pj_sockaddr_get_addr_len(&addr)))
+            return false;
+        return via != PJSIP_TRANSPORT_UDP || !pj_sockaddr_get_port(&addr) ||
+               pj_sockaddr_get_port(&addr) == pj_sockaddr_get_port(&source);
+    }
+};
+
+std::mutex              lock;       /* Guards the next four. */
+std::vector<Peer>       admitted;
+bool                    everybody = false;
+std::chrono::steady_clock::time_point second;   /* The current one began. */
+unsigned                replies;    /* 403s sent in that second. */
+
+std::atomic<unsigned>   refusals(0);
+
+/* A dual-stack socket shows 192.0.2.1 as ::ffff:192.0.2.1. */
+pj_sockaddr unmapped(const pj_sockaddr &addr)
+{
+    static const pj_uint8_t PREFIX[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                                          0xff, 0xff};
+    const pj_uint8_t *bytes = (const pj_uint8_t*)pj_sockaddr_get_addr(&addr);
+    pj_sockaddr plain;
+
+    if (addr.addr.sa_family != pj_AF_INET6() ||
+        pj_memcmp(bytes, PREFIX, sizeof(PREFIX)))
+        return addr;
+    pj_sockaddr_init(pj_AF_INET(), &plain, NULL, pj_sockaddr_get_port(&addr));
+    pj_memcpy(pj_sockaddr_get_addr(&plain), bytes + sizeof(PREFIX), 4);
+    return plain;
+}
+
+/* False if the text is no literal address: nothing is ever looked up. */
+bool parse(const string &text, Peer &peer)
+{
+    static const string KEY = ";transport=";
+    const string::size_type end = text.find(';');
+    const string address = text.substr(0, end);
+    pj_str_t host, whole;
+    pj_uint16_t port;
+    int family;
+
+    peer.transport = 0;
+    if (end != string::npos) {
+        const string name = text.substr(end);
+        peer.transport = name == KEY + "udp" ? PJSIP_TRANSPORT_UDP :
+                         name == KEY + "tcp" ? PJSIP_TRANSPORT_TCP :
+                         name == KEY + "tls" ? PJSIP_TRANSPORT_TLS : 0;
+        if (!peer.transport)
+            return false;
+    }
+    pj_strset(&whole, (char*)address.data(), address.size());
+    if (pj_sockaddr_parse2(pj_AF_UNSPEC(), 0, &whole, &host, &port,
+                           &family) != PJ_SUCCESS)
+        return false;
+    pj_sockaddr_init(family, &peer.addr, NULL, port);
+    if (pj_inet_pton(family, &host, pj_sockaddr_get_addr(&peer.addr))
+        != PJ_SUCCESS)
+        return false;
+    peer.addr = unmapped(peer.addr);
+    return true;
+}
+
+bool is_admitted(const pjsip_rx_data *rdata)
+{
+    const pj_sockaddr source = unmapped(rdata->pkt_info.src_addr);
+    const int via = rdata->tp_info.transport->key.type & ~PJSIP_TRANSPORT_IPV6;
+    std::lock_guard<std::mutex> guard(lock);
+
+    if (everybody)
+        return true;
+    for (const Peer &peer : admitted) {
+        if (peer.sent(source, via))
+            return true;
+    }
+    return false;
+}
+
+bool may_reply()
+{
+    const auto now = std::chrono::steady_clock::now();
+    std::lock_guard<std::mutex> guard(lock);
+
+    if (now - second >= std::chrono::seconds(1)) {
+        second = now;
+        replies = 0;
+    }
+    return replies < REPLIES_PER_SECOND && ++replies;
+}
+
+/*
+ * Answer the datagram's or connection's source. Never what Via names (maddr,
+ * sent-by): a stranger would choose whom we query and whom we hit.
+ */
+void reply_forbidden(pjsip_rx_data *rdata)
+{
+    pjsip_tx_data *tdata;
+
+    if (pjsip_endpt_create_response(pjsua_get_pjsip_endpt(), rdata,
+                                    PJSIP_SC_FORBIDDEN, NULL, &tdata)
+        != PJ_SUCCESS)
+        return;
+    pjsip_transport_send(rdata->tp_info.transport, tdata,
+                         &rdata->pkt_info.src_addr,
+                         rdata->pkt_info.src_addr_len, NULL, NULL);
+    /* A send that is still under way holds a reference of its own. */
+    pjsip_tx_data_dec_ref(tdata);
+}
+
+pj_bool_t on_rx_request(pjsip_rx_data *rdata)
+{
+    if (is_admitted(rdata))
+        return PJ_FALSE;
+
+    const pjsip_method_e method = rdata->msg_info.msg->line.req.method.id;
+    ++refusals;
+    if ((method == PJSIP_INVITE_METHOD || method == PJSIP_OPTIONS_METHOD) &&
+        may_reply())
+        reply_forbidden(rdata);
+    return PJ_TRUE;
+}
+
+pjsip_module admission_module;
+
+} // namespace
+
+void Admission::set(const StringVector &peers) PJSUA2_THROW(Error)
+{
+    std::vector<Peer> list(peers.size());
+
+    if (peers.size() > MAX_PEERS)
+        throw Error(PJ_ETOOMANY, "Admission::set()", "Too many peers",
+                    __FILE__, __LINE__);
+    for (size_t i = 0; i < peers.size(); ++i) {
+        if (!parse(peers[i], list[i]))
+            throw Error(PJ_EINVAL, "Admission::set()",
+                        "Not a literal address: " + peers[i],
+                        __FILE__, __LINE__);
+    }
+    std::lock_guard<std::mutex> guard(lock);
+    admitted.swap(list);
+    everybody = false;
+}
+
+void Admission::open()
+{
+    std::lock_guard<std::mutex> guard(lock);
+    everybody = true;
+}
+
+unsigned Admission::refused()
+{
+    return refusals;
+}
+
+void Admission::watch() PJSUA2_THROW(Error)
+{
+    pj_bzero(&admission_module, sizeof(admission_module));
+    admission_module.name = pj_str((char*)"mod-admission");
+    admission_module.id = -1;
+    admission_module.priority = PJSIP_MOD_PRIORITY_TSX_LAYER - 1;
+    admission_module.on_rx_request = &on_rx_request;
+    PJSUA2_CHECK_EXPR( pjsip_endpt_register_module(pjsua_get_pjsip_endpt(),
+                                                   &admission_module) );
+}
+
+} // namespace pj

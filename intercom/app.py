@@ -1,0 +1,264 @@
+"""Builds every part of the station from its settings, starts them, and stops them in reverse.
+
+The only importer of `hardware`. A part that does not work is reported and left out; the rest rings.
+"""
+
+import asyncio
+import functools
+import gc
+import logging
+import signal
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from hardware.board import DoorWiring, Panel, PanelFault, load_board
+from hardware.pins import PinsUnavailable, open_pin_factory
+from hardware.simulator import SimulatedPins
+from intercom import __version__
+from intercom.core.access import permits
+from intercom.core.actions import (
+    Action,
+    Alert,
+    Answer,
+    Dial,
+    HangUp,
+    Lock,
+    Play,
+    RecordAccess,
+    RecordCall,
+    Refuse,
+    Release,
+    ShowLamp,
+)
+from intercom.core.events import (
+    ButtonDown,
+    ButtonPressed,
+    ButtonUp,
+    HealthChanged,
+    Stopped,
+    StrikeMoved,
+)
+from intercom.core.guide import Lamp, lamp_of
+from intercom.journal.store import Journal
+from intercom.runtime import Runtime
+from intercom.settings.loading import policy, read_password
+from intercom.settings.schema import Settings
+from intercom.sip.config import AccountConfig, LineConfig
+from intercom.sip.line import Line
+from intercom.system.notify import notify, watchdog_seconds
+
+log = logging.getLogger(__name__)
+
+RINGING, OK = 180, 200
+PUSH_SECONDS = 0.1
+
+
+class Station:
+    """A door station, from its settings to its last breath. Lives on the event loop's thread."""
+
+    def __init__(self, settings: Settings, settings_file: Path, socket: Path, journal: Path) -> None:
+        """Prepare; nothing happens before `run`.
+
+        Args:
+            settings: checked settings.
+            settings_file: where they came from; the password file is seen from its folder.
+            socket: of the control interface.
+            journal: the database of records.
+        """
+        self._settings = settings
+        self._settings_file = settings_file
+        self._socket = socket
+        self._journal_file = journal
+        self._counters: Counter[str] = Counter()
+        self._panel: Panel | None = None
+        self._pins: object = None
+
+    async def run(self) -> int:
+        """Serve until SIGTERM or SIGINT. Returns the exit code: 0, or 1 if a part that must live has died.
+
+        Raises:
+            OSError: the control socket cannot be used, for instance because another service answers on it.
+        """
+        # Automatic collection could run on any thread and destroy a pjsua2 object there, which aborts the
+        # process: the SIP thread collects.
+        gc.disable()
+        self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._finish, 0)
+        self._runtime = Runtime(policy(self._settings), self._perform)
+        async with AsyncExitStack() as parts:
+            parts.callback(self._runtime.close)
+            self._journal = Journal(self._journal_file, self._journal_health)
+            parts.callback(self._journal.close)
+            self._open_panel(parts)
+            self._line = Line(self._line_config(), self._runtime.post, self._died)
+            self._line.start()
+            parts.push_async_callback(self._line.stop)
+            await self._open_control(parts)
+            parts.callback(self._runtime.post, Stopped())
+            watchdog = asyncio.create_task(self._feed_watchdog(), name="watchdog")
+            parts.callback(watchdog.cancel)
+            notify("READY=1")
+            code = await self._end
+            notify("STOPPING=1")
+        return code
+
+    def _finish(self, code: int) -> None:
+        if not self._end.done():
+            self._end.set_result(code)
+
+    def _died(self, reason: str) -> None:
+        log.critical("the SIP side has died: %s", reason)
+        self._finish(1)
+
+    async def _feed_watchdog(self) -> None:
+        """Tell systemd that we live, but only after the SIP thread has done a job since the last time."""
+        seconds = watchdog_seconds()
+        while seconds is not None:
+            await self._line.ping()
+            notify("WATCHDOG=1")
+            await asyncio.sleep(seconds / 2)
+
+    # Parts
+
+    def _open_panel(self, parts: AsyncExitStack) -> None:
+        settings = self._settings
+        try:
+            board = load_board(settings.station.board)
+            pins = open_pin_factory(board)
+        except (PinsUnavailable, ValueError) as error:
+            self._runtime.post(HealthChanged("panel", str(error)))
+            return
+        parts.callback(pins.close)
+        self._pins = pins
+        self._panel = Panel(
+            board,
+            {button.name: button.pin for button in settings.button},
+            {lamp.name: lamp.pin for lamp in settings.lamp},
+            {
+                door.name: DoorWiring(door.pin, door.release_seconds, door.active_high)
+                for door in settings.door
+            },
+            lambda name, down: self._runtime.post_from_thread(ButtonDown(name) if down else ButtonUp(name)),
+            lambda name, released: self._runtime.post_from_thread(StrikeMoved(name, released)),
+            pins,
+        )
+        parts.callback(self._panel.close)
+        for fault in self._panel.faults:
+            self._runtime.post(HealthChanged(fault.part, f"pin {fault.pin} {fault.reason}"))
+        self._panel.show(lamp_of(self._runtime.state).value)
+
+    def _line_config(self) -> LineConfig:
+        settings, account = self._settings, self._settings.account[0]
+        device = settings.sound.device
+        return LineConfig(
+            name=settings.station.name,
+            account=AccountConfig(
+                name=account.name,
+                uri=account.uri,
+                registrar=account.registrar,
+                host=account.host,
+                port=account.port,
+                transport=account.transport,
+                username=account.username,
+                password=read_password(account.password_file, self._settings_file),
+                expires_seconds=account.expires_seconds,
+            ),
+            port=settings.sip.port,
+            device=None if device == "none" else functools.partial(_find_device, device),
+            permits=functools.partial(permits, frozenset(settings.incoming.permit)),
+            agent=f"intercom/{__version__}",
+        )
+
+    async def _open_control(self, parts: AsyncExitStack) -> None:
+        # Imported late: neither is needed to ring.
+        from intercom.control.handlers import Controls  # noqa: PLC0415
+        from intercom.control.server import ControlServer  # noqa: PLC0415
+
+        controls = Controls(
+            self._settings, self._runtime, self._line, self._journal, self._panel, self._counters, self._press
+        )
+        server = ControlServer(self._socket, controls.handlers())
+        await server.start()
+        parts.push_async_callback(server.stop)
+
+    def _journal_health(self, fault: str | None) -> None:
+        self._runtime.post_from_thread(HealthChanged("journal", fault))
+
+    def _press(self, button: str) -> None:
+        """Press a button for an operator: the contact itself where it is simulated, its meaning elsewhere."""
+        if isinstance(self._pins, SimulatedPins):
+            pin = next(each.pin for each in self._settings.button if each.name == button)
+            self._pins.push(pin, self._settings.timing.settle_seconds + PUSH_SECONDS)
+        else:
+            self._runtime.post(ButtonPressed(button))
+
+    # Actions
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Dial(call, to):
+                self._counters["calls_placed"] += 1
+                self._line.dial(call, to)
+            case Alert(call):
+                self._line.respond(call, RINGING)
+            case Answer(call):
+                self._counters["calls_accepted"] += 1
+                self._line.respond(call, OK)
+            case Refuse(call, status):
+                self._counters["calls_refused"] += 1
+                self._line.respond(call, status)
+            case HangUp(call):
+                self._line.hang_up(call)
+            case Play(tone):
+                self._line.play(tone)
+            case ShowLamp(lamp):
+                self._show(lamp)
+            case Release(door, seconds):
+                self._counters["releases"] += 1
+                self._move_strike(door, seconds)
+            case Lock(door):
+                self._move_strike(door, None)
+            case RecordCall() | RecordAccess():
+                self._journal.append(action)
+
+    def _show(self, lamp: Lamp) -> None:
+        if self._panel is not None:
+            self._panel.show(lamp.value)
+
+    def _move_strike(self, door: str, seconds: float | None) -> None:
+        """Release a strike for some seconds, or lock it; a strike that cannot be driven is a fault, not an end."""
+        if self._panel is None:
+            return
+        try:
+            if seconds is None:
+                self._panel.lock(door)
+            else:
+                self._panel.release(door, seconds)
+        except PanelFault as fault:
+            self._runtime.post_from_thread(HealthChanged(fault.part, f"pin {fault.pin} {fault.reason}"))
+
+
+def _find_device(device: str) -> str:
+    # Imported when the sound is first opened: it is not needed to ring.
+    from hardware.codec import find  # noqa: PLC0415
+
+    return find(device)
+
+
+def lock_doors(settings: Settings) -> list[str]:
+    """Drive every strike of the settings to locked, without the service. Returns what could not be driven."""
+    try:
+        board = load_board(settings.station.board)
+        pins = open_pin_factory(board)
+    except (PinsUnavailable, ValueError) as error:
+        return [str(error)]
+    doors = {
+        door.name: DoorWiring(door.pin, door.release_seconds, door.active_high) for door in settings.door
+    }
+    panel = Panel(board, {}, {}, doors, lambda name, down: None, lambda name, released: None, pins)
+    faults = [str(fault) for fault in panel.faults]
+    panel.close()
+    pins.close()
+    return faults

@@ -1,0 +1,73 @@
+"""`intercom run` and `intercom lock`: the commands that take the pins."""
+
+import asyncio
+import faulthandler
+import logging
+import os
+import selectors
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from intercom.cli.main import FAILED, WRONG, config_option, fail, socket_option
+from intercom.settings.loading import WrongSettings, load
+from intercom.settings.schema import Settings
+from intercom.system.places import control_socket, journal_file, settings_file
+
+
+def _loaded(config: Path | None) -> tuple[Settings, Path]:
+    path = config or settings_file()
+    try:
+        return load(path), path
+    except WrongSettings as wrong:
+        for mistake in wrong.mistakes:
+            click.echo(mistake, err=True)
+        sys.exit(WRONG)
+
+
+@click.command()
+@config_option
+@socket_option
+def run(config: Path | None, socket: Path | None) -> None:
+    """Run the door station until SIGTERM or Ctrl-C. SIGUSR1 prints where every thread is."""
+    settings, path = _loaded(config)
+    _log_to_stderr()
+    faulthandler.register(signal.SIGUSR1)
+    from intercom.app import Station  # noqa: PLC0415 - wrong settings are told without loading the station
+
+    station = Station(settings, path, socket or control_socket(), journal_file())
+    try:
+        # select() keeps time to the microsecond, epoll in asyncio rounds up to the millisecond.
+        with asyncio.Runner(
+            loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())
+        ) as runner:
+            code = runner.run(station.run())
+    except OSError as error:
+        fail(str(error))
+    sys.exit(code)
+
+
+@click.command()
+@config_option
+def lock(config: Path | None) -> None:
+    """Drive every strike to locked and end. For the unit's stop hook, when the service was killed."""
+    settings, _ = _loaded(config)
+    from intercom.app import lock_doors  # noqa: PLC0415
+
+    faults = lock_doors(settings)
+    for fault in faults:
+        click.echo(f"intercom: {fault}", err=True)
+    sys.exit(FAILED if faults else 0)
+
+
+def _log_to_stderr() -> None:
+    """Log to standard error; under systemd with syslog priorities in place of the time (sd-daemon(3))."""
+    journal = "JOURNAL_STREAM" in os.environ
+    logging.basicConfig(level=logging.INFO, format="%(message)s" if journal else "%(asctime)s %(message)s")
+    if journal:
+        priorities = {logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+        for level, priority in priorities.items():
+            logging.addLevelName(level, f"<{priority}>")
+        logging.getLogger().handlers[0].setFormatter(logging.Formatter("%(levelname)s%(message)s"))

@@ -1,0 +1,1 @@
+"""The local control interface: HTTP over a Unix socket."""

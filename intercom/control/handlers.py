@@ -1,0 +1,195 @@
+"""What the control interface can ask of the station, and what it answers."""
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from intercom import __version__
+from intercom.control.server import Answer, Handler, Refused
+from intercom.core.actions import Dial, HangUp, RecordAccess, Release
+from intercom.core.events import CallRequested, DigitReceived, HangUpRequested, OpenRequested
+from intercom.core.state import Calling, Ending, Offered, Talking
+from intercom.journal.store import Journal
+from intercom.runtime import Runtime, Step
+from intercom.settings.schema import Settings, is_address
+from intercom.sip.line import Line
+
+BAD_REQUEST, NOT_FOUND, CONFLICT = 400, 404, 409
+MOST_RECORDS = 10_000
+STATISTICS_SECONDS = 2.0
+WATCHED_STEPS = 1000
+
+
+class Snapshot(Protocol):
+    """The panel, as far as status needs it."""
+
+    def snapshot(self) -> Mapping[str, Any]:
+        """Return buttons, lamps and doors at this moment, ready for JSON."""
+
+
+class Controls:
+    """The requests of the control interface. Lives on the event loop's thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        runtime: Runtime,
+        line: Line,
+        journal: Journal,
+        panel: Snapshot | None,
+        counters: Counter[str],
+        press: Callable[[str], None],
+    ) -> None:
+        """Take the running parts; `press` presses a button that exists."""
+        self._settings = settings
+        self._runtime = runtime
+        self._line = line
+        self._journal = journal
+        self._panel = panel
+        self._counters = counters
+        self._press = press
+        self._since = time.monotonic()
+
+    def handlers(self) -> dict[tuple[str, str], Handler]:
+        """Return the handler of each request."""
+        return {
+            ("GET", "/status"): self.status,
+            ("GET", "/log"): self.log,
+            ("GET", "/watch"): self.watch,
+            ("POST", "/press"): self.press,
+            ("POST", "/call"): self.call,
+            ("POST", "/hangup"): self.hang_up,
+            ("POST", "/open"): self.open,
+        }
+
+    async def status(self, _: Mapping[str, Any]) -> Answer:
+        """The whole status. Keys are stable; times are seconds."""
+        state = self._runtime.state
+        return {
+            "version": __version__,
+            "name": self._settings.station.name,
+            "uptime_s": round(time.monotonic() - self._since, 1),
+            "state": type(state.phase).__name__.lower(),
+            "accounts": [asdict(self._line.account)],
+            "call": await self._call(),
+            "panel": self._panel.snapshot() if self._panel else {"buttons": {}, "lamps": {}, "doors": {}},
+            "audio": {"device": self._settings.sound.device, "fault": state.faults.get("sound")},
+            "faults": dict(state.faults),
+            "counters": {
+                name: self._counters[name]
+                for name in ("calls_placed", "calls_accepted", "calls_refused", "releases")
+            },
+        }
+
+    async def _call(self) -> dict[str, Any] | None:
+        phase = self._runtime.state.phase
+        ended = phase.ended if isinstance(phase, Ending) else phase
+        if not isinstance(ended, Calling | Offered | Talking):
+            return None
+        try:
+            async with asyncio.timeout(STATISTICS_SECONDS):
+                flow = await self._line.statistics(ended.call)
+        except TimeoutError:
+            flow = None
+        since = None
+        if isinstance(ended, Talking):
+            talked = asyncio.get_running_loop().time() - ended.since
+            since = (datetime.now(UTC) - timedelta(seconds=talked)).isoformat(timespec="seconds")
+        incoming = isinstance(ended, Offered) or (isinstance(ended, Talking) and ended.direction == "in")
+        return {
+            "id": ended.call,
+            "state": type(phase).__name__.lower(),
+            "direction": "in" if incoming else "out",
+            "peer": ended.peer,
+            "since": since,
+            **(flow or {"codec": None, "secure": False, "rx": None, "tx": None}),
+        }
+
+    async def log(self, query: Mapping[str, Any]) -> Answer:
+        """The newest records, the oldest of them first."""
+        text = str(query.get("count", "50"))
+        if not text.isascii() or not text.isdigit() or not 0 < int(text) <= MOST_RECORDS:
+            raise Refused(BAD_REQUEST, f"count must be a number from 1 to {MOST_RECORDS}")
+        try:
+            records = await asyncio.to_thread(self._journal.newest, int(text))
+        except sqlite3.OperationalError:  # nothing was ever recorded
+            records = []
+        return {"records": records}
+
+    async def watch(self, _: Mapping[str, Any]) -> Answer:
+        """Every step from now on, as `{at, event, before, after, actions}`; `at` is monotonic seconds."""
+        steps: asyncio.Queue[Step] = asyncio.Queue(WATCHED_STEPS)
+
+        def put(step: Step) -> None:
+            if not steps.full():  # a client that does not read loses steps, never the station
+                steps.put_nowait(step)
+
+        unwatch = self._runtime.watch(put)
+
+        async def lines() -> AsyncIterator[dict[str, Any]]:
+            try:
+                yield {"watching": self._settings.station.name}
+                while True:
+                    yield _shown(await steps.get())
+            finally:
+                unwatch()
+
+        return lines()
+
+    async def press(self, body: Mapping[str, Any]) -> Answer:
+        """Press a button; the first one if none is named."""
+        names = [button.name for button in self._settings.button]
+        button = body.get("button", names[0])
+        if button not in names:
+            raise Refused(NOT_FOUND, f"there is no button {button!r}; there is {', '.join(names)}")
+        self._press(button)
+        return {"pressed": button}
+
+    async def call(self, body: Mapping[str, Any]) -> Answer:
+        """Call an address."""
+        to = body.get("to")
+        if not isinstance(to, str) or not is_address(to):
+            raise Refused(BAD_REQUEST, "'to' must be a SIP address such as sip:flat1@site.example")
+        for action in self._runtime.post(CallRequested(to)):
+            if isinstance(action, Dial):
+                return {"call": action.call, "to": to}
+        raise Refused(CONFLICT, "the station is busy with another call")
+
+    async def hang_up(self, _: Mapping[str, Any]) -> Answer:
+        """End the call."""
+        for action in self._runtime.post(HangUpRequested()):
+            if isinstance(action, HangUp):
+                return {"call": action.call}
+        raise Refused(CONFLICT, "there is no call to hang up")
+
+    async def open(self, body: Mapping[str, Any]) -> Answer:
+        """Release a door; the only one if none is named."""
+        names = [door.name for door in self._settings.door]
+        door = body.get("door", names[0] if len(names) == 1 else None)
+        if door not in names:
+            raise Refused(NOT_FOUND, f"there is no door {door!r}; there is {', '.join(names) or 'none'}")
+        for action in self._runtime.post(OpenRequested(door)):
+            if isinstance(action, Release):
+                return {"door": door, "seconds": action.seconds}
+            if isinstance(action, RecordAccess):
+                raise Refused(CONFLICT, f"door '{door}': {action.reason}")
+        raise Refused(CONFLICT, "the service is going down")
+
+
+def _shown(step: Step) -> dict[str, Any]:
+    event = asdict(step.event)
+    if isinstance(step.event, DigitReceived):
+        event["digit"] = "*"  # it may belong to a code
+    return {
+        "at": step.at,
+        "event": {"type": type(step.event).__name__, **event},
+        "before": step.before,
+        "after": step.after,
+        "actions": [{"type": type(action).__name__, **asdict(action)} for action in step.actions],
+    }

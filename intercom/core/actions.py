@@ -1,0 +1,100 @@
+"""What is to be done: the only way in which the core touches the world, named in the imperative."""
+
+from dataclasses import dataclass
+
+from intercom.core.guide import Lamp, Tone
+from intercom.core.ringing import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Place a call; everything that is said about it later carries the same number."""
+
+    call: int
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Tell the caller of an offered call that the door rings (180)."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Accept an offered call with 200."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Turn an offered call down with a SIP status."""
+
+    call: int
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """End a call: CANCEL before the answer, BYE after it."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShowLamp:
+    """Show this pattern on every lamp of the panel."""
+
+    lamp: Lamp
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """Play this tone at the door in place of the one before; `Tone.SILENCE` ends it."""
+
+    tone: Tone
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Release a door's strike, for at most this many seconds."""
+
+    door: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Lock a door's strike."""
+
+    door: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCall:
+    """Keep how a call went; `button` is None if no button placed it, `seconds` the time talked."""
+
+    direction: str
+    button: str | None
+    peer: str
+    outcome: Outcome
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecordAccess:
+    """Keep who asked for a door, how, and the answer; `door` is None for a code that fits none."""
+
+    door: str | None
+    how: str
+    peer: str
+    granted: bool
+    reason: str
+
+
+Action = (
+    Dial | Alert | Answer | Refuse | HangUp | ShowLamp | Play | Release | Lock | RecordCall | RecordAccess
+)

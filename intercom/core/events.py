@@ -1,0 +1,137 @@
+"""What has happened: everything that can move the station, named in the past tense.
+
+An event is a fact. It carries numbers and strings only, so that any thread may make one.
+Calls that the station places are numbered up from 1 by the core; calls offered to it are numbered
+down from -1 by the SIP side, so that the two never meet.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """A deadline of the state may be due."""
+
+
+@dataclass(frozen=True, slots=True)
+class ButtonDown:
+    """The raw contact of a button closed. It may bounce."""
+
+    button: str
+
+
+@dataclass(frozen=True, slots=True)
+class ButtonUp:
+    """The raw contact of a button opened. It may bounce."""
+
+    button: str
+
+
+@dataclass(frozen=True, slots=True)
+class ButtonPressed:
+    """A whole press that needs no settling: an operator's command stands for the finger."""
+
+    button: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequested:
+    """An operator asked the station to call an address."""
+
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class HangUpRequested:
+    """An operator asked to end the call, whatever its state."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequested:
+    """An operator asked to release a door."""
+
+    door: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallOffered:
+    """A permitted peer calls the station."""
+
+    call: int
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallRang:
+    """The far end is alerting (180), or sends its own progress tone or voice (183 with media)."""
+
+    call: int
+    early_media: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallAnswered:
+    """Both sides have agreed on the call (2xx); the microphone is live from here on."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """A call is over, with the SIP status that ended it (RFC 3261 section 21) and its reason."""
+
+    call: int
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DigitReceived:
+    """A DTMF digit arrived inside a call as an RTP event (RFC 4733) or as SIP INFO, never as sound."""
+
+    call: int
+    digit: str
+
+    def __repr__(self) -> str:
+        """A digit may belong to a code: it stays out of logs."""
+        return f"DigitReceived(call={self.call}, digit=*)"
+
+
+@dataclass(frozen=True, slots=True)
+class StrikeMoved:
+    """A strike was released or locked, by our action or by its own limit."""
+
+    door: str
+    released: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HealthChanged:
+    """A part (an account, the sound card, a pin) works (`fault` is None) or says why it does not."""
+
+    part: str
+    fault: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The service is going down: end the call, lock the doors, accept nothing more."""
+
+
+Event = (
+    TimePassed
+    | ButtonDown
+    | ButtonUp
+    | ButtonPressed
+    | CallRequested
+    | HangUpRequested
+    | OpenRequested
+    | CallOffered
+    | CallRang
+    | CallAnswered
+    | CallEnded
+    | DigitReceived
+    | StrikeMoved
+    | HealthChanged
+    | Stopped
+)

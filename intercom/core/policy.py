@@ -1,0 +1,58 @@
+"""What the owner of the door has decided: the rules `step` reads and never changes.
+
+A policy is made once from the settings. All times are seconds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One address to ring and how long to wait for its answer."""
+
+    to: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """How long a door's strike is released, and which DTMF codes release it (each ends in `#`)."""
+
+    release_seconds: float
+    codes: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        """Codes are secrets and stay out of logs."""
+        return f"Door(release_seconds={self.release_seconds}, codes=*** x {len(self.codes)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything `step` needs to know beyond the state.
+
+    Attributes:
+        buttons: for each button the targets that it rings, one after another.
+        doors: the doors that can be released.
+        permitted: addresses that may call the station: `sip:user@host`, or `sip:*@host` for a whole domain.
+        answer_automatically: whether a permitted call is answered without a press.
+        settle_seconds: a button counts as pressed once it has been down this long in all.
+        repeat_seconds: a press this soon after the one before is impatience, not a new wish.
+        ring_seconds: how long an incoming call, or one asked for by an operator, may ring.
+        talk_seconds: longest conversation.
+        code_seconds: a DTMF code is typed within this time of its first digit.
+        outcome_seconds: how long lamp and tone show how a call ended.
+        hang_up_seconds: after this a hang-up counts as done, even if the SIP side never says so.
+    """
+
+    buttons: Mapping[str, tuple[Target, ...]]
+    doors: Mapping[str, Door]
+    permitted: frozenset[str] = frozenset()
+    answer_automatically: bool = False
+    settle_seconds: float = 0.03
+    repeat_seconds: float = 2.0
+    ring_seconds: float = 30.0
+    talk_seconds: float = 300.0
+    code_seconds: float = 10.0
+    outcome_seconds: float = 3.0
+    hang_up_seconds: float = 5.0

@@ -1,0 +1,378 @@
+"""Every rule that changes the state of the station.
+
+`step` is the only function that decides anything about calls or the door. An event that has no meaning
+now (a late answer, a repeated press, an unknown number) changes nothing and raises nothing: a door panel
+is pressed at all times, and a network repeats itself.
+"""
+
+from dataclasses import replace
+from typing import assert_never
+
+from intercom.core.access import LONGEST_CODE, door_for
+from intercom.core.actions import (
+    Action,
+    Alert,
+    Answer,
+    Dial,
+    HangUp,
+    Lock,
+    Play,
+    RecordAccess,
+    RecordCall,
+    Refuse,
+    Release,
+    ShowLamp,
+)
+from intercom.core.events import (
+    ButtonDown,
+    ButtonPressed,
+    ButtonUp,
+    CallAnswered,
+    CallEnded,
+    CallOffered,
+    CallRang,
+    CallRequested,
+    DigitReceived,
+    Event,
+    HangUpRequested,
+    HealthChanged,
+    OpenRequested,
+    Stopped,
+    StrikeMoved,
+    TimePassed,
+)
+from intercom.core.guide import lamp_of, tone_of
+from intercom.core.policy import Policy, Target
+from intercom.core.ringing import Outcome, outcome_of
+from intercom.core.state import (
+    Calling,
+    Concluded,
+    Contact,
+    Ending,
+    Idle,
+    Off,
+    Offered,
+    State,
+    Talking,
+    contact_deadline,
+    next_deadline,
+)
+
+Result = tuple[State, tuple[Action, ...]]
+
+BUSY_HERE = 486
+TEMPORARILY_UNAVAILABLE = 480
+
+
+def step(state: State, event: Event, now: float, policy: Policy) -> Result:
+    """Turn an event into the next state and the actions that carry it out, in order.
+
+    Deadlines that are due are met first, so no flood of events can hold a door open; lamp and tone
+    follow at the end, whatever changed them.
+
+    Args:
+        state: what the station does now.
+        event: what has happened.
+        now: monotonic time in seconds, never less than at the call before.
+        policy: the owner's rules.
+    """
+    after, due = _expire(state, now, policy)
+    after, actions = _handle(after, event, now, policy)
+    after, settled = _expire(after, now, policy)
+    return after, due + actions + settled + _guide(state, after)
+
+
+def _guide(before: State, after: State) -> tuple[Action, ...]:
+    lamp, tone = lamp_of(after), tone_of(after)
+    return (
+        *((ShowLamp(lamp),) if lamp is not lamp_of(before) else ()),
+        *((Play(tone),) if tone is not tone_of(before) else ()),
+    )
+
+
+def _handle(state: State, event: Event, now: float, policy: Policy) -> Result:
+    if isinstance(state.phase, Off):
+        return state, (Refuse(event.call, TEMPORARILY_UNAVAILABLE),) if isinstance(event, CallOffered) else ()
+    match event:
+        case TimePassed():
+            return state, ()
+        case ButtonDown(button):
+            return _contact_down(state, button, now), ()
+        case ButtonUp(button):
+            return _contact_up(state, button, now), ()
+        case ButtonPressed(button):
+            return _press(state, button, now, policy)
+        case CallRequested(to):
+            if not isinstance(state.phase, Idle | Concluded):
+                return state, ()
+            return _dial(state, None, (Target(to, policy.ring_seconds),), now)
+        case HangUpRequested():
+            return _hang_up(state, now, policy)
+        case OpenRequested(door):
+            return _open(state, door, "operator", "", now, policy)
+        case CallOffered(call, peer):
+            return _offer(state, call, peer, now, policy)
+        case CallRang(call, early_media):
+            return _rang(state, call, early_media), ()
+        case CallAnswered(call):
+            return _answered(state, call, now, policy), ()
+        case CallEnded(call, status, reason):
+            return _ended(state, call, status, reason, now, policy)
+        case DigitReceived(call, digit):
+            return _digit(state, call, digit, now, policy)
+        case StrikeMoved(door, released):
+            return (state if released else _without(state, door)), ()
+        case HealthChanged(part, fault):
+            others = {name: why for name, why in state.faults.items() if name != part}
+            return replace(state, faults=others if fault is None else others | {part: fault}), ()
+        case Stopped():
+            return _stop(state, now)
+        case _:
+            assert_never(event)
+
+
+# Time
+
+
+def _expire(state: State, now: float, policy: Policy) -> Result:
+    """Meet every deadline that is due, the earliest first."""
+    actions: tuple[Action, ...] = ()
+    while (deadline := next_deadline(state, policy.settle_seconds)) is not None and deadline <= now:
+        state, more = _meet(state, deadline, now, policy)
+        actions += more
+    return state, actions
+
+
+def _meet(state: State, deadline: float, now: float, policy: Policy) -> Result:
+    for door, until in state.released.items():
+        if until == deadline:
+            return _without(state, door), (Lock(door),)
+    for button, contact in state.contacts.items():
+        if contact_deadline(contact, policy.settle_seconds) == deadline:
+            return _settle(state, button, contact, now, policy)
+    match state.phase:
+        case Calling() as phase:
+            return _give_up(state, phase, Outcome.NO_ANSWER, phase.button, phase.targets[1:], now, policy)
+        case Offered() as phase:
+            return _give_up(state, phase, Outcome.NO_ANSWER, None, (), now, policy)
+        case Talking() as phase:
+            return _give_up(state, phase, Outcome.ANSWERED, None, (), now, policy)
+        case Ending() as phase:
+            return _over(state, phase, "no word from the SIP side", now, policy)
+        case _:
+            return replace(state, phase=Idle()), ()
+
+
+# Buttons
+
+
+def _contact_down(state: State, button: str, now: float) -> State:
+    contact = state.contacts.get(button)
+    if contact is not None and contact.down:
+        return state
+    changed = Contact(True, now) if contact is None else replace(contact, down=True, since=now)
+    return replace(state, contacts={**state.contacts, button: changed})
+
+
+def _contact_up(state: State, button: str, now: float) -> State:
+    contact = state.contacts.get(button)
+    if contact is None or not contact.down:
+        return state
+    down_for = contact.down_for + (now - contact.since)
+    changed = replace(contact, down=False, since=now, down_for=down_for)
+    return replace(state, contacts={**state.contacts, button: changed})
+
+
+def _settle(state: State, button: str, contact: Contact, now: float, policy: Policy) -> Result:
+    """A contact has been down long enough in all, bounces left out, or quietly up for as long."""
+    if not contact.down:
+        others = {name: other for name, other in state.contacts.items() if name != button}
+        return replace(state, contacts=others), ()
+    counted = {**state.contacts, button: replace(contact, counted=True)}
+    return _press(replace(state, contacts=counted), button, now, policy)
+
+
+def _press(state: State, button: str, now: float, policy: Policy) -> Result:
+    targets = policy.buttons.get(button)
+    if targets is None:
+        return state, ()
+    repeated = now - state.last_press < policy.repeat_seconds
+    state = replace(state, last_press=now)
+    match state.phase:
+        case Idle():
+            return _dial(state, button, targets, now)
+        case Offered(accepted=False) as phase:
+            return replace(state, phase=replace(phase, accepted=True)), (Answer(phase.call),)
+        case _ if repeated:
+            return state, ()
+        case Concluded():
+            return _dial(state, button, targets, now)
+        case Calling(button=calling) as phase if calling != button:
+            return _give_up(state, phase, Outcome.CANCELLED, button, targets, now, policy)
+        case Calling() | Talking():
+            return _hang_up(state, now, policy)
+        case Ending() as phase:
+            return replace(state, phase=replace(phase, button=button, targets=targets)), ()
+        case _:
+            return state, ()
+
+
+# Calls
+
+
+def _dial(state: State, button: str | None, targets: tuple[Target, ...], now: float) -> Result:
+    call = state.calls + 1
+    phase = Calling(call, button, targets, until=now + targets[0].seconds)
+    return replace(state, phase=phase, calls=call), (Dial(call, phase.peer),)
+
+
+def _rang(state: State, call: int, early_media: bool) -> State:
+    match state.phase:
+        case Calling(call=current) as phase if current == call:
+            return replace(
+                state, phase=replace(phase, rang=True, early_media=phase.early_media or early_media)
+            )
+        case _:
+            return state
+
+
+def _answered(state: State, call: int, now: float, policy: Policy) -> State:
+    until = now + policy.talk_seconds
+    match state.phase:
+        case Calling(call=current) as calling if current == call:
+            phase = Talking(call, "out", calling.button, calling.peer, since=now, until=until)
+            return replace(state, phase=phase)
+        case Offered(call=current, accepted=True) as offered if current == call:
+            return replace(state, phase=Talking(call, "in", None, offered.peer, since=now, until=until))
+        case _:
+            return state
+
+
+def _offer(state: State, call: int, peer: str, now: float, policy: Policy) -> Result:
+    if not isinstance(state.phase, Idle | Concluded):
+        return state, (Refuse(call, BUSY_HERE),)
+    accepted = policy.answer_automatically
+    phase = Offered(call, peer, until=now + policy.ring_seconds, accepted=accepted)
+    return replace(state, phase=phase), (Answer(call) if accepted else Alert(call),)
+
+
+def _hang_up(state: State, now: float, policy: Policy) -> Result:
+    match state.phase:
+        case Talking() as phase:
+            return _give_up(state, phase, Outcome.ANSWERED, None, (), now, policy)
+        case (Calling() | Offered()) as phase:
+            return _give_up(state, phase, Outcome.CANCELLED, None, (), now, policy)
+        case Ending() as phase:
+            return replace(state, phase=replace(phase, button=None, targets=())), ()
+        case _:
+            return state, ()
+
+
+def _give_up(
+    state: State,
+    phase: Calling | Offered | Talking,
+    outcome: Outcome,
+    button: str | None,
+    targets: tuple[Target, ...],
+    now: float,
+    policy: Policy,
+) -> Result:
+    """End a call from our side; `targets`, if any, are rung once it is over."""
+    talked = now - phase.since if isinstance(phase, Talking) else 0.0
+    until = now + policy.hang_up_seconds
+    return replace(state, phase=Ending(phase, outcome, button, targets, talked, until)), (HangUp(phase.call),)
+
+
+def _ended(state: State, call: int, status: int, reason: str, now: float, policy: Policy) -> Result:
+    match state.phase:
+        case Ending() as ending if ending.call == call:
+            return _over(state, ending, reason, now, policy)
+        case Calling(call=current) as calling if current == call:
+            outcome = outcome_of(status, rang=calling.rang)
+            ending = Ending(calling, outcome, calling.button, calling.targets[1:], 0.0, now)
+            return _over(state, ending, reason, now, policy)
+        case Talking(call=current) as talking if current == call:
+            ending = Ending(talking, Outcome.ANSWERED, None, (), now - talking.since, now)
+            return _over(state, ending, reason, now, policy)
+        case Offered(call=current) as offered if current == call:
+            return _over(state, Ending(offered, Outcome.CANCELLED, None, (), 0.0, now), reason, now, policy)
+        case _:
+            return state, ()
+
+
+def _over(state: State, ending: Ending, reason: str, now: float, policy: Policy) -> Result:
+    """A call is over: keep the record, then ring the next target or show how it went."""
+    record = _record(ending, reason)
+    if ending.targets:
+        state, actions = _dial(state, ending.button, ending.targets, now)
+        return state, (*actions, record)
+    phase = Concluded(ending.outcome, until=now + policy.outcome_seconds)
+    return replace(state, phase=phase), (record,)
+
+
+def _record(ending: Ending, reason: str) -> RecordCall:
+    ended = ending.ended
+    match ended:
+        case Calling(button=button):
+            direction = "out"
+        case Offered():
+            direction, button = "in", None
+        case Talking(direction=direction, button=button):
+            pass
+    return RecordCall(direction, button, ended.peer, ending.outcome, reason, ending.talked)
+
+
+# The door
+
+
+def _digit(state: State, call: int, digit: str, now: float, policy: Policy) -> Result:
+    match state.phase:
+        case Talking(call=current) as phase if current == call:
+            fresh = not phase.digits or now >= phase.digits_until
+            digits = digit if fresh else (phase.digits + digit)[-LONGEST_CODE:]
+            until = now + policy.code_seconds if fresh else phase.digits_until
+            if digit != "#":
+                return replace(state, phase=replace(phase, digits=digits, digits_until=until)), ()
+            state = replace(state, phase=replace(phase, digits=""))
+            door = door_for(policy.doors, digits)
+            if door is None:
+                return state, (RecordAccess(None, "dtmf", phase.peer, False, "wrong code"),)
+            return _open(state, door, "dtmf", phase.peer, now, policy)
+        case _:
+            return state, ()
+
+
+def _open(state: State, door: str, how: str, peer: str, now: float, policy: Policy) -> Result:
+    rule = policy.doors.get(door)
+    if rule is None:
+        return state, (RecordAccess(door, how, peer, False, "no such door"),)
+    if door in state.released:
+        return state, (RecordAccess(door, how, peer, False, "already released"),)
+    released = {**state.released, door: now + rule.release_seconds}
+    granted = RecordAccess(door, how, peer, True, "")
+    return replace(state, released=released), (Release(door, rule.release_seconds), granted)
+
+
+def _without(state: State, door: str) -> State:
+    """A door is locked again: forget its deadline."""
+    return replace(state, released={name: until for name, until in state.released.items() if name != door})
+
+
+# The end
+
+
+def _stop(state: State, now: float) -> Result:
+    actions: list[Action] = [Lock(door) for door in state.released]
+    match state.phase:
+        case Calling() | Offered() as phase:
+            ending = Ending(phase, Outcome.CANCELLED, None, (), 0.0, now)
+            actions += [HangUp(phase.call), _record(ending, "stopped")]
+        case Talking() as phase:
+            ending = Ending(phase, Outcome.ANSWERED, None, (), now - phase.since, now)
+            actions += [HangUp(phase.call), _record(ending, "stopped")]
+        case Ending() as phase:
+            actions.append(_record(phase, "stopped"))
+        case _:
+            pass
+    off = State(phase=Off(), faults=state.faults, last_press=state.last_press, calls=state.calls)
+    return off, tuple(actions)

@@ -1,0 +1,181 @@
+"""Reading the settings: a file in, `Settings` out, or every mistake in it at once."""
+
+import os
+import stat
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from intercom.core.policy import Door, Policy, Target
+from intercom.settings.schema import Settings
+
+LARGEST_FILE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing that is wrong: where (`key`, or the file itself if empty) and why."""
+
+    file: Path
+    key: str
+    reason: str
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        return f"{self.file}: {self.key}: {self.reason}" if self.key else f"{self.file}: {self.reason}"
+
+
+class WrongSettings(ValueError):
+    """The settings cannot be used. `mistakes` holds every reason found."""
+
+    def __init__(self, mistakes: list[Mistake]) -> None:
+        """Keep the mistakes, in the order of the file."""
+        super().__init__("\n".join(map(str, mistakes)))
+        self.mistakes = mistakes
+
+
+def load(path: Path) -> Settings:
+    """Read and check a settings file. Blocks on the disk.
+
+    Raises:
+        WrongSettings: with every mistake in the file.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise WrongSettings([Mistake(path, "", f"cannot be read: {error.strerror}")]) from None
+    if len(raw) > LARGEST_FILE:
+        raise WrongSettings([Mistake(path, "", "is larger than 1 MiB: this is not a settings file")])
+    try:
+        data = tomllib.loads(raw.decode())
+    except UnicodeDecodeError as error:
+        raise WrongSettings([Mistake(path, "", f"is not UTF-8 text (byte {error.start})")]) from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise WrongSettings([Mistake(path, "", f"is not TOML: {error}")]) from None
+    mistakes = _clashes(path, data) + _secrets(path, data)
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        raise WrongSettings(_schema_mistakes(path, error) + mistakes) from None
+    if mistakes:
+        raise WrongSettings(mistakes)
+    return settings
+
+
+_WORDS = {"missing": "is missing", "extra_forbidden": "is not a known setting"}
+
+
+def _schema_mistakes(path: Path, error: ValidationError) -> list[Mistake]:
+    items = error.errors(include_input=False, include_url=False)
+    mistakes = []
+    for item in items:
+        place = item["loc"]
+        if item["type"] == "too_short" and any(
+            place == other["loc"][: len(place)] for other in items if other != item
+        ):
+            continue  # the list is short only because the entry in it is wrong, which is said by itself
+        key = ""
+        for part in place:
+            key += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if key else part
+        reason = _WORDS.get(item["type"]) or item["msg"].removeprefix("Value error, ")
+        mistakes.append(Mistake(path, key, reason))
+    return mistakes
+
+
+def _tables(data: dict[str, Any], kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The tables of an array, whatever else is wrong with the file, each with the key it is shown under."""
+    entries = data.get(kind)
+    for number, entry in enumerate(entries if isinstance(entries, list) else (), 1):
+        if isinstance(entry, dict):
+            yield f"{kind}[{number}]", entry
+
+
+def _clashes(path: Path, data: dict[str, Any]) -> list[Mistake]:
+    """Names and pins used twice, and codes of two doors; read from the raw data so that no other mistake hides them."""
+    mistakes = []
+    pins: dict[int, str] = {}
+    codes: dict[str, str] = {}
+    for kind in ("button", "lamp", "door"):
+        names: dict[str, str] = {}
+        for key, table in _tables(data, kind):
+            name, pin = table.get("name"), table.get("pin")
+            if isinstance(name, str) and names.setdefault(name, key) != key:
+                mistakes.append(
+                    Mistake(path, f"{key}.name", f"'{name}' is already the name of {names[name]}")
+                )
+            if type(pin) is int and pins.setdefault(pin, key) != key:
+                mistakes.append(Mistake(path, f"{key}.pin", f"{pin} is already the pin of {pins[pin]}"))
+            for place, entry in _tables(table, "codes"):
+                code = entry.get("dtmf")
+                if isinstance(code, str) and codes.setdefault(code, key) != key:
+                    mistakes.append(
+                        Mistake(path, f"{key}.{place}.dtmf", f"is already a code of {codes[code]}")
+                    )
+    return mistakes
+
+
+def _secrets(path: Path, data: dict[str, Any]) -> list[Mistake]:
+    mistakes = []
+    for key, table in _tables(data, "account"):
+        name = table.get("password_file")
+        if isinstance(name, str) and name:
+            try:
+                read_password(name, path)
+            except WrongSettings as wrong:
+                mistakes += [
+                    Mistake(path, f"{key}.password_file", mistake.reason) for mistake in wrong.mistakes
+                ]
+    return mistakes
+
+
+def read_password(name: str, settings_file: Path) -> str:
+    """Read the password that an account's `password_file` names. Blocks on the disk.
+
+    A systemd credential with the file's name wins (`$CREDENTIALS_DIRECTORY`, systemd.exec(5)); otherwise
+    the file, seen from the settings' folder, which nobody but its owner may read.
+
+    Raises:
+        WrongSettings: it is missing, empty, or readable by others. The password itself is never shown.
+    """
+    credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", ""), Path(name).name)
+    protected = "CREDENTIALS_DIRECTORY" in os.environ and credential.is_file()
+    path = credential if protected else settings_file.parent / name
+
+    def wrong(reason: str) -> WrongSettings:
+        return WrongSettings([Mistake(settings_file, "password_file", f"{path} {reason}")])
+
+    try:
+        if not protected and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise wrong("may be read by others: chmod 600 it")
+        text = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise wrong(f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise wrong("is not UTF-8 text") from None
+    if not text or not text.isprintable():
+        raise wrong("must hold the password as one line of text")
+    return text
+
+
+def policy(settings: Settings) -> Policy:
+    """Make the core's rules out of the settings."""
+    return Policy(
+        buttons={
+            button.name: tuple(Target(ring.to, ring.seconds) for ring in button.ring)
+            for button in settings.button
+        },
+        doors={
+            door.name: Door(door.release_seconds, frozenset(code.dtmf for code in door.codes))
+            for door in settings.door
+        },
+        permitted=frozenset(settings.incoming.permit),
+        answer_automatically=settings.incoming.answer == "automatic",
+        settle_seconds=settings.timing.settle_seconds,
+        repeat_seconds=settings.timing.repeat_seconds,
+        talk_seconds=settings.timing.talk_seconds,
+    )

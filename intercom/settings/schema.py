@@ -1,0 +1,190 @@
+"""What may stand in `intercom.toml`. Unknown keys are errors; every default is here and nowhere else.
+
+Times are seconds, pins are BCM numbers. Secrets never stand in the file: it names where they are kept.
+"""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+_ADDRESS = r"sips?:[\w.!~*'()&=+$,;?/%-]+@([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?(;[\w.=-]+)*"
+_REGISTRAR = re.compile(
+    r"sip:(?P<host>[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(:(?P<port>\d{1,5}))?(;transport=(?P<transport>udp|tcp))?"
+)
+SIP_PORT = 5060
+
+
+def _matching(pattern: str, reason: str) -> AfterValidator:
+    """A check that answers with our own words instead of a pattern nobody can read."""
+    form = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if form.fullmatch(value) is None:
+            raise ValueError(reason)
+        return value
+
+    return AfterValidator(check)
+
+
+def is_address(value: str) -> bool:
+    """Tell whether a text is a SIP address that can be called."""
+    return re.fullmatch(_ADDRESS, value) is not None
+
+
+def _port(value: str) -> str:
+    match = _REGISTRAR.fullmatch(value)
+    if match is not None and not 0 < int(match["port"] or SIP_PORT) < 65536:
+        raise ValueError(f"names port {match['port']}, which is not between 1 and 65535")
+    return value
+
+
+Name = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,31}", "must be 1 to 32 letters, digits, spaces, '_', '.' or '-'"
+    ),
+]
+Address = Annotated[str, _matching(_ADDRESS, "is not a SIP address such as sip:flat1@site.example")]
+Permit = Annotated[
+    str,
+    _matching(r"sip:[^@;\s]+@[\w.\[\]:-]+", "is not sip:user@host, or sip:*@host for everyone of a domain"),
+    AfterValidator(str.lower),
+]
+Registrar = Annotated[
+    str,
+    _matching(
+        _REGISTRAR.pattern,
+        "is not sip:HOST or sip:HOST:PORT, with ;transport=udp or ;transport=tcp if wanted",
+    ),
+    AfterValidator(_port),
+]
+Line = Annotated[str, _matching(r"[^\x00-\x1f]{1,255}", "must be one line of text")]
+Pin = Annotated[int, Field(ge=0, le=53)]
+Code = Annotated[str, _matching(r"[0-9*]{1,15}#", "must be 1 to 15 digits or '*', and '#' at the end")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class Station(_Section):
+    """Who and on what board the station is."""
+
+    name: Name = "Front door"
+    board: Name = "simulated"
+
+
+class Account(_Section):
+    """A registration with a PBX or registrar (RFC 3261 section 10)."""
+
+    uri: Address
+    registrar: Registrar
+    username: Line
+    password_file: Line
+    expires_seconds: Annotated[int, Field(ge=30, le=86400)] = 300
+
+    @property
+    def name(self) -> str:
+        """The account's name in status, log and messages: its user at its host."""
+        return self.uri.partition(":")[2].partition(";")[0]
+
+    @property
+    def host(self) -> str:
+        """The registrar's host name or address, IPv6 without brackets."""
+        return self._parts["host"].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The registrar's port."""
+        return int(self._parts["port"] or SIP_PORT)
+
+    @property
+    def transport(self) -> Literal["udp", "tcp"]:
+        """The transport to the registrar; UDP where the address names none."""
+        return "tcp" if self._parts["transport"] == "tcp" else "udp"
+
+    @property
+    def _parts(self) -> re.Match[str]:
+        match = _REGISTRAR.fullmatch(self.registrar)
+        assert match is not None, "checked when the settings were read"
+        return match
+
+
+class Sip(_Section):
+    """The station's own SIP socket. Port 0 takes any free one."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+
+
+class Ring(_Section):
+    """One address that a button rings, and for how long."""
+
+    to: Address
+    seconds: Annotated[float, Field(ge=1, le=300)] = 30
+
+
+class Button(_Section):
+    """A bell button. Its addresses are rung one after another until one answers."""
+
+    name: Name
+    pin: Pin
+    ring: Annotated[list[Ring], Field(min_length=1, max_length=16)]
+
+
+class Lamp(_Section):
+    """A lamp that shows what the station does."""
+
+    name: Name
+    pin: Pin
+
+
+class DtmfCode(_Section):
+    """A code a resident types on the telephone."""
+
+    dtmf: Code
+
+
+class Door(_Section):
+    """A door strike: for how long it is released, and by which codes."""
+
+    name: Name
+    pin: Pin
+    release_seconds: Annotated[float, Field(ge=0.2, le=60)] = 5
+    active_high: bool = True
+    codes: Annotated[list[DtmfCode], Field(max_length=100)] = []
+
+
+class Sound(_Section):
+    """The sound device: an ALSA PCM name, a card id, or `none`."""
+
+    device: Line = "none"
+
+
+class Incoming(_Section):
+    """Who may call the station, and whether a press is needed to answer."""
+
+    permit: list[Permit] = []
+    answer: Literal["press", "automatic"] = "press"
+
+
+class Timing(_Section):
+    """How long things last."""
+
+    settle_seconds: Annotated[float, Field(ge=0, le=0.5)] = 0.03
+    repeat_seconds: Annotated[float, Field(ge=0, le=10)] = 2
+    talk_seconds: Annotated[float, Field(ge=10, le=3600)] = 300
+
+
+class Settings(_Section):
+    """The whole file."""
+
+    station: Station = Station()
+    sip: Sip = Sip()
+    account: Annotated[list[Account], Field(min_length=1, max_length=1)]
+    button: Annotated[list[Button], Field(min_length=1)]
+    lamp: list[Lamp] = []
+    door: list[Door] = []
+    sound: Sound = Sound()
+    incoming: Incoming = Incoming()
+    timing: Timing = Timing()

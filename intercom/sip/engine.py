@@ -1,0 +1,436 @@
+"""pjsua2 behind verbs of our own: the only importer of it.
+
+Rule: everything here runs on the SIP thread. Callbacks copy what they need and `tell`; no pjsua2 object
+leaves this module, and a call is kept until DISCONNECTED was seen and dropped there.
+"""
+
+import functools
+import gc
+import logging
+import os
+import re
+import socket
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pjsua2 as pj
+
+from intercom.core.events import CallAnswered, CallEnded, CallOffered, CallRang, DigitReceived, HealthChanged
+from intercom.core.guide import Tone
+from intercom.sip.config import AccountConfig, LineConfig
+from intercom.sip.digits import DigitFilter
+from intercom.sip.registration import RegistrationChanged
+from intercom.sip.tones import CADENCES
+from intercom.sip.worker import Later
+
+log = logging.getLogger(__name__)
+
+CODECS = ("opus/48000/2", "G722/16000/1", "PCMA/8000/1", "PCMU/8000/1")
+HIGHEST_PRIORITY = 255
+MAX_CALLS = 8
+BRIDGE_HERTZ = 16000
+NO_ECHO_CANCELLER = 0
+ECHO_TAIL_MILLISECONDS = 200
+COLLECT_SECONDS = 1.0
+IDLE_COLLECT_SECONDS = 600.0
+
+Tell = Callable[[Any], None]
+Method = TypeVar("Method", bound=Callable[..., None])
+
+
+def _guarded(method: Method) -> Method:
+    """Let no exception escape a callback: it would be lost, keep the call alive and abort at exit."""
+
+    @functools.wraps(method)
+    def guard(self: Any, prm: Any) -> None:
+        try:
+            method(self, prm)
+        except Exception:
+            log.exception("in %s", method.__qualname__)
+            self.abandon()
+
+    return guard  # type: ignore[return-value]
+
+
+def _words(error: Exception) -> str:
+    return f"{error.reason} ({error.status})" if isinstance(error, pj.Error) else str(error)
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _own_address(address: str, port: int) -> str:
+    """The address of this machine that faces another: sound is offered on it and taken from nowhere else."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((address, port))  # sends nothing
+        return str(probe.getsockname()[0])
+
+
+def address_of(uri: str) -> str:
+    """Reduce a From or To value to `sip:user@host`: no display name, port or parameters."""
+    match = re.search(r"<([^>]*)>", uri)
+    bare = (match[1] if match else uri).partition(";")[0].partition("?")[0]
+    scheme, _, rest = bare.partition(":")
+    user, at, host = rest.rpartition("@")
+    host = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+    return f"{scheme.lower()}:{user}{at}{host.lower()}"
+
+
+class _Call(pj.Call):
+    """One call, known outside by its number."""
+
+    def __init__(
+        self, engine: "Engine", account: pj.Account, number: int, call_id: int = pj.INVALID_ID
+    ) -> None:
+        super().__init__(account, call_id)
+        self.number = number
+        self._engine = engine
+        self._digits = DigitFilter()
+        self._ended = False
+
+    def abandon(self) -> None:
+        self._engine.end(self.number)
+
+    @_guarded
+    def onCallState(self, prm: pj.OnCallStateParam) -> None:
+        info = self.getInfo()
+        if info.state == pj.PJSIP_INV_STATE_EARLY and info.role == pj.PJSIP_ROLE_UAC:
+            self._engine.tell(CallRang(self.number))
+        elif info.state == pj.PJSIP_INV_STATE_CONFIRMED:
+            self.connect(microphone=True)
+            self._engine.tell(CallAnswered(self.number))
+        elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
+            self._engine.ended(self.number, info.lastStatusCode, info.lastReason)
+
+    @_guarded
+    def onCallMediaState(self, prm: pj.OnCallMediaStateParam) -> None:
+        info = self.getInfo()
+        confirmed = info.state == pj.PJSIP_INV_STATE_CONFIRMED
+        if self.connect(microphone=confirmed) and info.state == pj.PJSIP_INV_STATE_EARLY:
+            self._engine.tell(CallRang(self.number, early_media=True))
+
+    @_guarded
+    def onDtmfEvent(self, prm: pj.OnDtmfEventParam) -> None:
+        rtp = prm.method == pj.PJSUA_DTMF_METHOD_RFC2833
+        if self._digits.is_new(prm.timestamp if rtp else None):
+            log.info("call %d: a digit by %s", self.number, "RTP event" if rtp else "SIP INFO")
+            self._engine.tell(DigitReceived(self.number, prm.digit))
+
+    @_guarded
+    def onCallTransferRequest(self, prm: pj.OnCallTransferRequestParam) -> None:
+        prm.statusCode = pj.PJSIP_SC_DECLINE
+
+    @_guarded
+    def onCallReplaceRequest(self, prm: pj.OnCallReplaceRequestParam) -> None:
+        prm.statusCode = pj.PJSIP_SC_DECLINE
+
+    def connect(self, *, microphone: bool) -> bool:
+        """Join the call's active audio to the door; the microphone only once the call is answered."""
+        media = self.audio()
+        if media is None:
+            return False
+        self._engine.join(media, microphone=microphone)
+        return True
+
+    def audio(self) -> pj.AudioMedia | None:
+        """The call's audio, if it flows."""
+        info = self.getInfo()  # kept while its media are looked at: they lie inside it
+        for index, media in enumerate(info.media):
+            if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status == pj.PJSUA_CALL_MEDIA_ACTIVE:
+                return self.getAudioMedia(index)
+        return None
+
+
+class _Account(pj.Account):
+    """The one account. Calls reach it whoever they are for."""
+
+    def __init__(self, engine: "Engine") -> None:
+        super().__init__()
+        self._engine = engine
+
+    def abandon(self) -> None:
+        pass
+
+    @_guarded
+    def onRegState(self, prm: pj.OnRegStateParam) -> None:
+        active = self.getInfo().regIsActive
+        self._engine.tell(RegistrationChanged(prm.code, prm.reason, prm.expiration if active else 0))
+
+    @_guarded
+    def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:
+        self._engine.offered(prm.callId)
+
+
+class Engine:
+    """A pjsua2 user agent with one account, up to eight calls and one sound device."""
+
+    def __init__(self, config: LineConfig, tell: Tell, later: Later) -> None:
+        """Start the user agent. Blocks for some 20 ms.
+
+        Args:
+            config: what to build.
+            tell: takes events and registration results; called on the SIP thread.
+            later: runs a job on the SIP thread after some seconds.
+
+        Raises:
+            pjsua2.Error: pjsip cannot start.
+        """
+        self.tell = tell
+        self._config = config
+        self._later = later
+        self._calls: dict[int, _Call] = {}
+        self._offers = 0
+        self._sound = False
+        self._sound_fault: str | None = None
+        self._tone: Tone = Tone.SILENCE
+        self._registrar = ""
+        self._endpoint = pj.Endpoint()
+        settings = pj.EpConfig()
+        settings.logConfig.level = settings.logConfig.consoleLevel = 0
+        settings.logConfig.msgLogging = 0
+        settings.uaConfig.threadCnt = 0
+        settings.uaConfig.mainThreadOnly = True
+        settings.uaConfig.maxCalls = MAX_CALLS
+        settings.uaConfig.userAgent = self._config.agent
+        settings.medConfig.threadCnt = 0
+        settings.medConfig.hasIoqueue = False
+        settings.medConfig.clockRate = BRIDGE_HERTZ
+        settings.medConfig.ecTailLen = ECHO_TAIL_MILLISECONDS if self._config.device else NO_ECHO_CANCELLER
+        self._endpoint.libCreate()
+        self._endpoint.libInit(settings)
+        self.wake_address = ("127.0.0.1", self._listen())
+        if self._config.account.transport == "tcp":
+            self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_TCP, pj.TransportConfig())
+        self._endpoint.audDevManager().setNoDev()
+        self._endpoint.libStart()
+
+        for codec in self._endpoint.codecEnum2():
+            self._endpoint.codecSetPriority(codec.codecId, 0)
+        for rank, codec_id in enumerate(CODECS):
+            self._endpoint.codecSetPriority(codec_id, HIGHEST_PRIORITY - rank)
+        self._tones = pj.ToneGenerator()
+        self._tones.createToneGenerator(BRIDGE_HERTZ)
+        self._account = _Account(self)
+        self._later(IDLE_COLLECT_SECONDS, self._collect_idle)
+
+    def _listen(self) -> int:
+        """Open the UDP transport, on another port if the wanted one is taken: a bell must ring."""
+        transport = pj.TransportConfig()
+        transport.port = self._config.port
+        try:
+            opened = self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
+        except pj.Error as error:
+            if not transport.port:
+                raise
+            transport.port = 0
+            opened = self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
+            wanted = f"UDP port {self._config.port} cannot be used ({error.reason}); any other is used"
+            self.tell(HealthChanged("sip", wanted))
+        return int(self._endpoint.transportGetInfo(opened).localAddress.rpartition(":")[2])
+
+    def _account_config(self, account: AccountConfig, address: str) -> pj.AccountConfig:
+        config = pj.AccountConfig()
+        config.idUri = f'"{self._config.name}" <{account.uri}>'
+        config.regConfig.registrarUri = account.registrar
+        config.regConfig.registerOnAdd = False
+        config.regConfig.timeoutSec = account.expires_seconds
+        config.regConfig.retryIntervalSec = 0
+        config.regConfig.firstRetryIntervalSec = 0
+        config.sipConfig.authCreds.append(
+            pj.AuthCredInfo("digest", "*", account.username, 0, account.password)
+        )
+        # Every request goes to the address we resolved; `hide` keeps the route out of the message.
+        config.sipConfig.proxies.append(
+            f"sip:{_bracketed(address)}:{account.port};transport={account.transport};lr;hide"
+        )
+        config.callConfig.timerUse = pj.PJSUA_SIP_TIMER_OPTIONAL
+        config.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_DISABLED
+        config.mediaConfig.transportConfig.boundAddress = _own_address(address, account.port)
+        return config
+
+    # What the worker needs
+
+    def poll(self, seconds: float) -> None:
+        """Handle SIP, RTP and pjsip's timers; wait for them no longer than `seconds`."""
+        self._endpoint.libHandleEvents(max(1, int(seconds * 1000)))
+
+    def close(self) -> None:
+        """End the calls, un-register, and free everything; about a second."""
+        self._endpoint.hangupAllCalls()
+        self._calls.clear()
+        self._account.shutdown()
+        del self._tones
+        gc.collect()
+        self._endpoint.libDestroy()
+
+    # Registration
+
+    def register(self, address: str) -> None:
+        """Send a REGISTER to this numeric address of the registrar; `RegistrationChanged` tells the answer."""
+        account = self._config.account
+        try:
+            if address != self._registrar:
+                pj.Admission.set([f"{_bracketed(address)}:{account.port}"])
+                if self._registrar:
+                    self._account.modify(self._account_config(account, address))  # registers by itself
+                else:
+                    self._account.create(self._account_config(account, address))
+                    self._account.setRegistration(True)
+                self._registrar = address
+            else:
+                self._account.setRegistration(True)
+        except (pj.Error, OSError) as error:
+            self.tell(RegistrationChanged(pj.PJSIP_SC_SERVICE_UNAVAILABLE, _words(error), 0))
+
+    # Calls
+
+    def dial(self, number: int, to: str) -> None:
+        """Place a call; it ends with `CallEnded` also when it cannot even be sent."""
+        if not self._registrar:
+            self.tell(
+                CallEnded(number, pj.PJSIP_SC_SERVICE_UNAVAILABLE, "the registrar's address is unknown")
+            )
+            return
+        call = _Call(self, self._account, number)
+        setting = pj.CallOpParam(True)
+        setting.opt.textCount = 0
+        setting.opt.videoCount = 0
+        self._calls[number] = call
+        try:
+            call.makeCall(to, setting)
+        except pj.Error as error:
+            if number in self._calls:
+                self.ended(number, pj.PJSIP_SC_SERVICE_UNAVAILABLE, _words(error))
+
+    def offered(self, call_id: int) -> None:
+        """Take an INVITE: refuse it at once unless its sender may call, else ask the core."""
+        self._offers -= 1
+        call = _Call(self, self._account, self._offers, call_id)
+        self._calls[self._offers] = call
+        peer = address_of(call.getInfo().remoteUri)
+        if self._config.permits(peer):
+            self.tell(CallOffered(call.number, peer))
+        else:
+            log.info("refused a call from %s: not permitted by the settings", peer)
+            self.respond(call.number, pj.PJSIP_SC_FORBIDDEN)
+
+    def respond(self, number: int, status: int) -> None:
+        """Answer an offered call: 180, 200, or a refusal."""
+        call = self._calls.get(number)
+        if call is not None:
+            prm = pj.CallOpParam(True)
+            prm.opt.textCount = 0
+            prm.opt.videoCount = 0
+            prm.statusCode = status
+            try:
+                call.answer(prm)
+            except pj.Error as error:
+                log.warning("call %d: %d not sent: %s", number, status, _words(error))
+                self.end(number)
+
+    def end(self, number: int) -> None:
+        """Hang up, whatever state the call is in. A call that is gone is no error."""
+        call = self._calls.get(number)
+        if call is not None:
+            try:
+                call.hangup(pj.CallOpParam())
+            except pj.Error as error:
+                self.ended(number, pj.PJSIP_SC_INTERNAL_SERVER_ERROR, _words(error))
+
+    def ended(self, number: int, status: int, reason: str) -> None:
+        """Drop a call that is over. Its object dies here, on this thread, before its slot is used again."""
+        if self._calls.pop(number, None) is not None:
+            self.tell(CallEnded(number, status, reason))
+            self._later(0, self._rest)
+            self._later(COLLECT_SECONDS, gc.collect)
+
+    def statistics(self, number: int) -> dict[str, Any] | None:
+        """Codec and packet counts of a call, or None while no media flows."""
+        call = self._calls.get(number)
+        if call is None or call.audio() is None:
+            return None
+        stream = call.getStreamInfo(0)
+        counts = call.getStreamStat(0).rtcp
+        return {
+            "codec": f"{stream.codecName}/{stream.codecClockRate}",
+            "secure": stream.proto == pj.PJMEDIA_TP_PROTO_RTP_SAVP,
+            "rx": {"packets": counts.rxStat.pkt, "lost": counts.rxStat.loss},
+            "tx": {"packets": counts.txStat.pkt, "lost": counts.txStat.loss},
+        }
+
+    # Sound
+
+    def play(self, tone: Tone) -> None:
+        """Play a tone at the door in place of the one before."""
+        self._tone = tone
+        self._tones.stop()
+        cadence = CADENCES.get(tone)
+        if cadence is None:
+            self._rest()
+            return
+        self._open()
+        self._tones.startTransmit(self._speaker())
+        beeps = pj.ToneDescVector()
+        for beep in cadence.beeps:
+            element = pj.ToneDesc()
+            element.freq1, element.on_msec, element.off_msec = beep.hertz, beep.on, beep.off
+            beeps.append(element)
+        self._tones.play(beeps, cadence.repeats)
+        if not cadence.repeats:
+            self._later(cadence.seconds, functools.partial(self._played, tone))
+
+    def join(self, media: pj.AudioMedia, *, microphone: bool) -> None:
+        """Let the far end be heard at the door and, once answered, the door at the far end."""
+        self._open()
+        media.startTransmit(self._speaker())
+        if microphone:
+            self._endpoint.audDevManager().getCaptureDevMedia().startTransmit(media)
+
+    def _speaker(self) -> pj.AudioMedia:
+        return self._endpoint.audDevManager().getPlaybackDevMedia()
+
+    def _played(self, tone: Tone) -> None:
+        if self._tone is tone:
+            self._tone = Tone.SILENCE
+            self._rest()
+
+    def _open(self) -> None:
+        """Open the sound device, or a silent clock in its place so that calls and digits go on."""
+        if self._sound:
+            return
+        self._sound = True
+        devices = self._endpoint.audDevManager()
+        fault = None
+        try:
+            if self._config.device is None:
+                devices.setNullDev()
+            else:
+                name = self._config.device()
+                os.environ["PJ_ALSA_DEVICE"] = name  # deploy/pjsua2/patches/alsa-one-device.patch
+                devices.refreshDevs()
+                index = devices.lookupDev("ALSA", name)
+                devices.setCaptureDev(index)
+                devices.setPlaybackDev(index)
+        except (pj.Error, OSError, ValueError) as error:
+            fault = _words(error)
+            devices.setNullDev()
+        if fault != self._sound_fault:
+            self._sound_fault = fault
+            self.tell(HealthChanged("sound", fault))
+
+    def _rest(self) -> None:
+        """Close the sound device once neither a tone nor a call needs it."""
+        if (
+            self._sound
+            and self._tone is Tone.SILENCE
+            and not any(call.audio() for call in self._calls.values())
+        ):
+            self._sound = False
+            self._endpoint.audDevManager().setNoDev()
+
+    def _collect_idle(self) -> None:
+        # Automatic collection is off in the whole process: it could run on another thread and destroy a
+        # pjsua2 object there, which aborts.
+        gc.collect()
+        self._later(IDLE_COLLECT_SECONDS, self._collect_idle)

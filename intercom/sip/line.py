@@ -1,0 +1,129 @@
+"""The line as the rest of the program sees it: verbs in, events out, nothing of pjsua2.
+
+Rule: every verb returns at once and may be called only on the event loop's thread; what becomes of it is
+told later by an event that carries the same call number.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from intercom.core.events import Event, HealthChanged
+from intercom.core.guide import Tone
+from intercom.sip.config import LineConfig
+from intercom.sip.registration import AccountStatus, RegistrationChanged, Supervisor
+from intercom.sip.worker import Later, Worker
+
+if TYPE_CHECKING:
+    from intercom.sip.engine import Engine
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+STOP_SECONDS = 2.5
+
+
+class Line:
+    """A telephone line with one account."""
+
+    def __init__(
+        self, config: LineConfig, post: Callable[[Event], object], died: Callable[[str], None]
+    ) -> None:
+        """Prepare; nothing happens before `start`. Needs a running event loop.
+
+        Args:
+            config: what to build.
+            post: takes every event, on the event loop's thread.
+            died: told, on that thread, that the SIP thread has ended by an error.
+        """
+        self._config = config
+        self._post = post
+        self._died = died
+        self._loop = asyncio.get_running_loop()
+        self._worker: Worker[Engine] = Worker(self._build, self._tell_death)
+        account = config.account
+        self._supervisor = Supervisor(
+            AccountStatus(account.name, account.uri, account.registrar, "registering", "", 0),
+            account.host,
+            account.port,
+            lambda address: self._worker.submit(lambda engine: engine.register(address)),
+            lambda fault: self._post(HealthChanged(f"account {account.name}", fault)),
+        )
+        self._registering: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start the SIP thread and register."""
+        self._worker.start()
+        self._registering = asyncio.create_task(self._supervisor.run(), name="registration")
+
+    async def stop(self) -> None:
+        """Hang up, un-register and end the SIP thread; two and a half seconds at most."""
+        if self._registering is not None:
+            self._registering.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._registering
+        if not await asyncio.to_thread(self._worker.stop, STOP_SECONDS):
+            log.error("the SIP thread did not end in %.1f s", STOP_SECONDS)
+
+    def dial(self, call: int, to: str) -> None:
+        """Place a call."""
+        self._worker.submit(lambda engine: engine.dial(call, to))
+
+    def respond(self, call: int, status: int) -> None:
+        """Answer an offered call with a SIP status."""
+        self._worker.submit(lambda engine: engine.respond(call, status))
+
+    def hang_up(self, call: int) -> None:
+        """End a call, whatever its state."""
+        self._worker.submit(lambda engine: engine.end(call))
+
+    def play(self, tone: Tone) -> None:
+        """Play a tone at the door in place of the one before."""
+        self._worker.submit(lambda engine: engine.play(tone))
+
+    async def statistics(self, call: int) -> dict[str, Any] | None:
+        """Ask for the codec and packet counts of a call; None while no media flows."""
+        return await self._ask(lambda engine: engine.statistics(call))
+
+    async def ping(self) -> None:
+        """Return once the SIP thread has done a job: it is alive and not blocked."""
+        await self._ask(lambda engine: None)
+
+    @property
+    def account(self) -> AccountStatus:
+        """The account's registration now."""
+        return self._supervisor.status
+
+    async def _ask(self, question: "Callable[[Engine], T]") -> T:
+        answer: asyncio.Future[T] = self._loop.create_future()
+
+        def settle(result: T) -> None:
+            if not answer.done():
+                answer.set_result(result)
+
+        self._worker.submit(lambda engine: self._call_soon(settle, question(engine)))
+        return await answer
+
+    def _build(self, later: Later) -> "Engine":
+        # Imported here, on the thread that owns it, while the event loop takes the pins.
+        from intercom.sip.engine import Engine  # noqa: PLC0415
+
+        return Engine(self._config, self._tell, later)
+
+    def _tell(self, news: Event | RegistrationChanged) -> None:
+        self._call_soon(self._received, news)
+
+    def _tell_death(self, reason: str) -> None:
+        self._call_soon(self._died, reason)
+
+    def _call_soon(self, function: Callable[..., None], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _received(self, news: Event | RegistrationChanged) -> None:
+        if isinstance(news, RegistrationChanged):
+            self._supervisor.answered(news)
+        else:
+            self._post(news)

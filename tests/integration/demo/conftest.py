@@ -1,0 +1,61 @@
+"""A site with users, the voices, and a watch that nothing is left running."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from deploy.demo.program import wait_until
+from deploy.demo.site import Site
+from deploy.demo.speech import PASSER_BY, RESIDENT, VISITOR, spoken
+
+USERS = {"door": "door-secret", "flat1": "flat1-secret", "flat2": "flat2-secret"}
+
+
+@dataclass(frozen=True)
+class Voices:
+    """WAV files of three people who say different things."""
+
+    visitor: Path
+    resident: Path
+    passer_by: Path
+
+
+@pytest.fixture(scope="session")
+def voices(tmp_path_factory: pytest.TempPathFactory) -> Voices:
+    folder = tmp_path_factory.mktemp("voices")
+    return Voices(*(spoken(sentence, folder) for sentence in (VISITOR, RESIDENT, PASSER_BY)))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(tmp_path: Path) -> Iterator[None]:
+    """No process and no thread outlives its test."""
+    threads = set(threading.enumerate())
+    yield
+    assert wait_until(lambda: not _processes(tmp_path), 2.0), _processes(tmp_path)
+    assert set(threading.enumerate()) <= threads
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with Site(tmp_path / "site", users=USERS) as site:
+        yield site
+
+
+def _processes(folder: Path) -> list[str]:
+    """Command lines of our children, and of orphans that work in the folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == os.getpid() or str(folder) in command:
+            found.append(command)
+    return found
