@@ -3,6 +3,7 @@
 One rule: a card is named by its ALSA id. Card numbers move after a reboot (raspberrypi/linux #5592).
 """
 
+import os
 import re
 from array import array
 from collections.abc import Iterable, Iterator
@@ -68,14 +69,15 @@ def cards(proc: Path = PROC_ASOUND) -> tuple[Card, ...]:
     )
 
 
-def find(device: str, proc: Path = PROC_ASOUND, configs: Iterable[str] = ALSA_CONFIGS) -> str:
+def find(device: str, proc: Path = PROC_ASOUND, configs: Iterable[str] | None = None) -> str:
     """The ALSA PCM name that a setting means.
 
     Args:
         device: the id of a card ("seeed2micvoicec"), a PCM of a card ("plughw:CARD=seeed2micvoicec") or any
             PCM that ALSA's configuration defines ("default").
         proc: where the kernel lists the cards.
-        configs: ALSA's configuration files, absolute, with wildcards; a service has no ~/.asoundrc.
+        configs: ALSA's configuration files, absolute, with wildcards; if None, `$ALSA_CONFIG_PATH` and the
+            system's. A service has no ~/.asoundrc.
 
     Raises:
         ValueError: the card is given by its number.
@@ -153,7 +155,9 @@ def _list(present: tuple[Card, ...]) -> str:
     return "; cards: " + (", ".join(f"{card.id} ({card.name})" for card in present) or "none")
 
 
-def _configured(configs: Iterable[str]) -> set[str]:
+def _configured(configs: Iterable[str] | None) -> set[str]:
+    if configs is None:
+        configs = (*filter(None, os.environ.get("ALSA_CONFIG_PATH", "").split(":")), *ALSA_CONFIGS)
     names: set[str] = set()
     for pattern in configs:
         for file in Path("/").glob(pattern.lstrip("/")):

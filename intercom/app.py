@@ -173,8 +173,8 @@ class Station:
 
     async def _open_control(self, parts: AsyncExitStack) -> None:
         # Imported late: neither is needed to ring.
-        from intercom.control.handlers import Controls  # noqa: PLC0415
-        from intercom.control.server import ControlServer  # noqa: PLC0415
+        from intercom.control.handlers import Controls
+        from intercom.control.server import ControlServer
 
         controls = Controls(
             self._settings, self._runtime, self._line, self._journal, self._panel, self._counters, self._press
@@ -242,7 +242,7 @@ class Station:
 
 def _find_device(device: str) -> str:
     # Imported when the sound is first opened: it is not needed to ring.
-    from hardware.codec import find  # noqa: PLC0415
+    from hardware.codec import find
 
     return find(device)
 

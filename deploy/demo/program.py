@@ -7,8 +7,8 @@ when the Python process dies without a word.
 from __future__ import annotations
 
 import os
-import random
 import re
+import secrets
 import selectors
 import shutil
 import signal
@@ -239,7 +239,7 @@ def free_ports(count: int, address: str = "127.0.0.1") -> int:
         OSError: no such row of ports was found.
     """
     for _ in range(1000):
-        first = random.randrange(_PORTS.start, _PORTS.stop - count)
+        first = _PORTS.start + secrets.randbelow(len(_PORTS) - count)
         if marks := _reserve(range(first, first + count), address):
             _reserved.extend(marks)
             return first

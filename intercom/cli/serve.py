@@ -35,7 +35,7 @@ def run(config: Path | None, socket: Path | None) -> None:
     settings, path = _loaded(config)
     _log_to_stderr()
     faulthandler.register(signal.SIGUSR1)
-    from intercom.app import Station  # noqa: PLC0415 - wrong settings are told without loading the station
+    from intercom.app import Station
 
     station = Station(settings, path, socket or control_socket(), journal_file())
     try:
@@ -54,7 +54,7 @@ def run(config: Path | None, socket: Path | None) -> None:
 def lock(config: Path | None) -> None:
     """Drive every strike to locked and end. For the unit's stop hook, when the service was killed."""
     settings, _ = _loaded(config)
-    from intercom.app import lock_doors  # noqa: PLC0415
+    from intercom.app import lock_doors
 
     faults = lock_doors(settings)
     for fault in faults:

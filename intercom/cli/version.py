@@ -1,7 +1,6 @@
 """`intercom version`: what this is made of."""
 
 import importlib.metadata
-import json
 import platform
 
 import click

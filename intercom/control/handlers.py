@@ -1,7 +1,6 @@
 """What the control interface can ask of the station, and what it answers."""
 
 import asyncio
-import json
 import sqlite3
 import time
 from collections import Counter

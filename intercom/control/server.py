@@ -35,7 +35,7 @@ Answer = dict[str, Any] | AsyncIterator[dict[str, Any]]
 Handler = Callable[[Mapping[str, Any]], Awaitable[Answer]]
 
 
-class Refused(Exception):  # noqa: N818 - it names what happened to the request
+class Refused(Exception):
     """A request that cannot be done, with its HTTP status and the reason."""
 
     def __init__(self, status: int, reason: str) -> None:

@@ -27,6 +27,6 @@ def door_for(doors: Mapping[str, Door], code: str) -> str | None:
     found = None
     for name, door in doors.items():
         for known in door.codes:
-            if compare_digest(known.encode(), code.encode()):
+            if compare_digest(known.encode(), code.encode(errors="surrogatepass")):
                 found = name
     return found

@@ -52,7 +52,7 @@ class Talking:
     peer: str
     since: float
     until: float
-    digits: str = ""
+    digits: str = field(default="", repr=False)
     digits_until: float = 0.0
 
 

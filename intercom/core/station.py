@@ -329,7 +329,7 @@ def _digit(state: State, call: int, digit: str, now: float, policy: Policy) -> R
     match state.phase:
         case Talking(call=current) as phase if current == call:
             fresh = not phase.digits or now >= phase.digits_until
-            digits = digit if fresh else (phase.digits + digit)[-LONGEST_CODE:]
+            digits = digit if fresh else (phase.digits + digit)[: LONGEST_CODE + 1]
             until = now + policy.code_seconds if fresh else phase.digits_until
             if digit != "#":
                 return replace(state, phase=replace(phase, digits=digits, digits_until=until)), ()

@@ -195,8 +195,10 @@ class Engine:
         settings.uaConfig.userAgent = self._config.agent
         settings.medConfig.threadCnt = 0
         settings.medConfig.hasIoqueue = False
+        settings.medConfig.noVad = True  # a pause in speech must not look like a dead line
         settings.medConfig.clockRate = BRIDGE_HERTZ
         settings.medConfig.ecTailLen = ECHO_TAIL_MILLISECONDS if self._config.device else NO_ECHO_CANCELLER
+        settings.medConfig.ecOptions = pj.PJMEDIA_ECHO_WEBRTC_AEC3
         self._endpoint.libCreate()
         self._endpoint.libInit(settings)
         self.wake_address = ("127.0.0.1", self._listen())

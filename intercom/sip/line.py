@@ -108,7 +108,7 @@ class Line:
 
     def _build(self, later: Later) -> "Engine":
         # Imported here, on the thread that owns it, while the event loop takes the pins.
-        from intercom.sip.engine import Engine  # noqa: PLC0415
+        from intercom.sip.engine import Engine
 
         return Engine(self._config, self._tell, later)
 

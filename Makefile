@@ -1,0 +1,37 @@
+# Every target sets up what it needs first (deploy/setup); a second time that takes a second.
+MAKEFLAGS += --no-print-directory
+HERE := $(dir $(realpath $(firstword $(MAKEFILE_LIST))))
+PY := $(HERE).venv/bin/python
+SHELL := /bin/bash
+
+.PHONY: help setup wheel run visit test check bench install clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(HERE)Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup:
+	@cd $(HERE) && deploy/setup
+
+wheel:  ## build pjsua2, or take it from the cache, and print where it is
+	@cd $(HERE) && deploy/setup --wheel-only
+
+run: setup  ## our SIP server, a demo phone and the station with a simulated panel
+	@cd $(HERE) && exec $(PY) -m deploy.demo $(if $(ADDRESS),--address $(ADDRESS))
+
+visit: setup  ## one whole visit without a person, with a timeline
+	@cd $(HERE) && $(PY) -m deploy.demo.visit
+
+test: setup  ## all tests: unit, integration, system, and the visit
+	@cd $(HERE) && $(PY) -m pytest -q && $(PY) -m deploy.demo.visit
+
+check: setup  ## style, types, layers
+	@cd $(HERE) && .venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
+
+bench: setup  ## the figures of the README, measured here
+	@cd $(HERE) && $(PY) -m tests.bench
+
+install:  ## install the service on this machine
+	@cd $(HERE) && deploy/install
+
+clean:  ## remove what was made in this folder
+	@cd $(HERE) && rm -rf .venv build .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage

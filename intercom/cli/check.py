@@ -1,0 +1,510 @@
+"""`intercom check`: find what keeps the station from ringing.
+
+Rule: each step takes what the steps before it have found, and gives what later ones need, or None when it
+has failed; what needs that is skipped. Nothing is taken away from a running service.
+"""
+
+import asyncio
+import gc
+import ipaddress
+import logging
+import re
+import socket as sockets
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from intercom import __version__
+from intercom.cli.main import FAILED, WRONG, config_option, json_option, print_json, socket_option
+from intercom.control import client
+from intercom.settings.loading import Mistake, WrongSettings, load, read_password
+from intercom.settings.schema import Account, Settings
+from intercom.system.places import control_socket, settings_file
+
+if TYPE_CHECKING:
+    from gpiozero import Factory
+
+    from hardware.board import BoardDescription
+    from intercom.core.events import Event
+    from intercom.sip.config import LineConfig
+
+LISTEN_SECONDS = 0.3
+SOUND_SECONDS = 5.0
+RESOLVE_SECONDS = 5.0
+REGISTER_SECONDS = 6.0
+
+T = TypeVar("T")
+Status = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step found.
+
+    Attributes:
+        step: its name. A step that looks at several things has one entry for each.
+        ok: whether it is well; None when the step was skipped.
+        detail: what was found.
+        advice: what to do next, or a hint.
+    """
+
+    step: str
+    ok: bool | None
+    detail: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        """One line for a person. Words of a server or a device cannot move the cursor."""
+        word = {True: "ok", False: "FAIL", None: "skip"}[self.ok]
+        line = f"{word:<4} {self.step:<9} {self.detail}" + (f" -> {self.advice}" if self.advice else "")
+        return "".join(letter if letter.isprintable() else "?" for letter in line)
+
+
+Found = Generator[Step, None, T]
+
+
+@click.command()
+@config_option
+@socket_option
+@json_option
+def check(config: Path | None, socket: Path | None, as_json: bool) -> None:
+    """Find what keeps the station from ringing, step by step."""
+    logging.disable()  # the SIP side logs what is told here in our own words
+    steps: list[Step] = []
+    try:
+        for step in _steps(config or settings_file(), socket or control_socket()):
+            steps.append(step)
+            if not as_json:
+                click.echo(step)
+    except Exception as error:  # an installer is helped by the steps before it, not by a traceback
+        steps.append(Step("check", False, f"broke off: {type(error).__name__}: {error}", "report this"))
+        if not as_json:
+            click.echo(steps[-1])
+    if as_json:
+        print_json([asdict(step) for step in steps])
+    failed = {step.step for step in steps if step.ok is False}
+    sys.exit(WRONG if "settings" in failed else FAILED if failed else 0)
+
+
+def _steps(path: Path, socket: Path) -> Iterator[Step]:
+    settings = yield from _settings(path)
+    status = yield from _service(socket, settings, path)
+    if settings is None:
+        names = ("pins", "sound", "name", "registrar", "register", "addresses", "codes")
+        yield from _skipped("needs the settings", *names)
+        return
+    account = settings.account[0]
+    if status is None:
+        yield from _skipped("needs the status of the service", "pins", "sound")
+    elif status:
+        yield from _service_pins(settings, status)
+        yield from _service_sound(settings, status)
+    else:
+        yield from _pins(settings)
+        yield from _sound(settings)
+    address = yield from _name(account)
+    if address is None:
+        yield from _skipped("needs the registrar's address", "registrar", "register")
+    elif not (yield from _registrar(account, address)):
+        yield from _skipped("needs the registrar's answer", "register")
+    elif status and _holds(status, settings, path):
+        yield from _service_register(account, status)
+    else:
+        yield from _register(settings, path)
+    yield from _addresses(settings)
+    yield from _codes(settings)
+
+
+def _skipped(reason: str, *steps: str) -> Iterator[Step]:
+    for step in steps:
+        yield Step(step, None, reason)
+
+
+# Settings and service
+
+
+def _settings(path: Path) -> Found[Settings | None]:
+    try:
+        settings = load(path)
+    except WrongSettings as wrong:
+        for mistake in wrong.mistakes:
+            yield Step("settings", False, str(mistake), _correction(mistake))
+        return None
+    yield Step("settings", True, f"{path}; the password file is there and protected")
+    return settings
+
+
+def _correction(mistake: Mistake) -> str:
+    if not mistake.key:
+        return "create it, name another with --config, or try with sudo"
+    if mistake.key.endswith("password_file"):
+        return "keep the password there as one line, chmod 600, owned by the user of the service"
+    return "correct it in the file"
+
+
+def _service(socket: Path, settings: Settings | None, path: Path) -> Found[Status | None]:
+    """Ask the service for its status, which is empty when it does not run."""
+    try:
+        status = client.ask(socket, "GET", "/status")
+    except client.NotRunning as error:
+        if isinstance(error.__context__, FileNotFoundError | ConnectionRefusedError):
+            yield Step("service", True, "not running: pins and sound are tried here")
+            return {}
+        remedy = "sudo systemctl restart intercom"
+        if isinstance(error.__context__, PermissionError):
+            remedy = "use sudo, or join the group of the socket: ls -l shows it, usermod -aG joins"
+        yield Step("service", False, str(error), remedy)
+        return None
+    except (client.Denied, ValueError) as error:
+        yield Step("service", False, f"{socket} does not answer as ours does: {error}", "stop what it is")
+        return None
+    stale = settings is not None and _stale(status, settings, path)
+    advice = "it runs with other settings than these: sudo systemctl restart intercom" if stale else ""
+    yield Step("service", True, f"runs since {status['uptime_s']:.0f} s, version {status['version']}", advice)
+    return status
+
+
+def _stale(status: Status, settings: Settings, path: Path) -> bool:
+    """Tell whether the service was started with other settings, or before they were changed."""
+    account, running = settings.account[0], status["accounts"][0]
+    files = [file for file in (path, path.parent / account.password_file) if file.exists()]
+    return (running["uri"], running["registrar"]) != (account.uri, account.registrar) or max(
+        file.stat().st_mtime for file in files
+    ) > time.time() - status["uptime_s"]
+
+
+# Pins
+
+
+def _pins(settings: Settings) -> Iterator[Step]:
+    from hardware.board import load_board
+    from hardware.pins import PinsUnavailable, open_pin_factory
+
+    try:
+        board = load_board(settings.station.board)
+        pins = open_pin_factory(board)
+    except ValueError as error:
+        yield Step("pins", False, str(error), "correct station.board in the settings")
+    except PinsUnavailable as error:
+        yield Step("pins", False, str(error), _pins_remedy(str(error)))
+    else:
+        with closing(pins):
+            yield from panel(settings, board, pins)
+
+
+def panel(settings: Settings, board: "BoardDescription", pins: "Factory") -> Iterator[Step]:
+    """Open every part of the door for a moment, the strikes locked, and say how each is."""
+    from hardware.board import DoorWiring, Panel
+
+    doors = {
+        door.name: DoorWiring(door.pin, door.release_seconds, door.active_high) for door in settings.door
+    }
+    buttons = {button.name: button.pin for button in settings.button}
+    lamps = {lamp.name: lamp.pin for lamp in settings.lamp}
+    with closing(
+        Panel(board, buttons, lamps, doors, lambda name, down: None, lambda name, released: None, pins)
+    ) as opened:
+        faults = {fault.part: f"pin {fault.pin} {fault.reason}" for fault in opened.faults}
+        held = opened.snapshot()["buttons"]
+    yield from _parts(settings, faults, held, "")
+
+
+def _service_pins(settings: Settings, status: Status) -> Iterator[Step]:
+    faults: dict[str, str] = status["faults"]
+    if "panel" in faults:
+        yield Step("pins", False, faults["panel"], _pins_remedy(faults["panel"]))
+        return
+    yield from _parts(settings, faults, status["panel"]["buttons"], ", in the hands of the service")
+
+
+def _parts(settings: Settings, faults: dict[str, str], held: dict[str, bool], where: str) -> Iterator[Step]:
+    for kind, parts in (("button", settings.button), ("lamp", settings.lamp), ("door", settings.door)):
+        for part in parts:
+            name = f"{kind} {part.name!r}"
+            if name in faults:
+                yield Step("pins", False, f"{name}: {faults[name]}", _pin_remedy(faults[name]))
+            elif kind == "button" and held.get(part.name):
+                detail = f"{name}: pin {part.pin} is held down{where}"
+                yield Step("pins", False, detail, "if nobody presses it, look for a short in its cable")
+            else:
+                yield Step("pins", True, f"{name}: pin {part.pin}{where}")
+
+
+def _pins_remedy(fault: str) -> str:
+    if "GPIOZERO_PIN_FACTORY" in fault:
+        return "unset GPIOZERO_PIN_FACTORY in the shell and in the unit"
+    if "has none" in fault:
+        return "run it on the Raspberry Pi, or try without pins: station.board = 'simulated'"
+    return "try with sudo, or join the group gpio"
+
+
+def _pin_remedy(fault: str) -> str:
+    if "another program" in fault:
+        return "end the program that holds it: sudo gpioinfo names it"
+    return "use another pin, see the wiring of the board in hardware/boards"
+
+
+# Sound
+
+
+def _sound(settings: Settings) -> Iterator[Step]:
+    from hardware.codec import SILENCE_DBFS, measure
+
+    device = settings.sound.device
+    if device == "none":
+        yield _no_sound()
+        return
+    try:
+        level = _within(SOUND_SECONDS, lambda: measure(device, LISTEN_SECONDS))
+    except TimeoutError:
+        yield Step("sound", False, f"{device!r} gives no sound", "look at dmesg, and restart the Pi")
+    except (OSError, ValueError) as error:
+        yield Step("sound", False, _sound_fault(device, error), _sound_remedy(error))
+    else:
+        heard = f"{device!r} hears {level.rms_dbfs:.0f} dBFS, peak {level.peak_dbfs:.0f} dBFS"
+        if level.peak_dbfs <= SILENCE_DBFS:
+            nothing = f"{device!r} can be opened, but its microphone hears nothing at all"
+            yield Step("sound", False, nothing, "unmute and raise its capture with alsamixer")
+        else:
+            yield Step("sound", True, heard, "too loud: lower its capture in alsamixer" * level.clipped)
+
+
+def _service_sound(settings: Settings, status: Status) -> Iterator[Step]:
+    """Look for the card without opening it: the service may be in a call."""
+    from hardware.codec import find
+
+    device, fault = settings.sound.device, status["audio"]["fault"]
+    if device == "none":
+        yield _no_sound()
+        return
+    try:
+        pcm = find(device)
+    except (OSError, ValueError) as error:
+        yield Step("sound", False, _sound_fault(device, error), _sound_remedy(error))
+        return
+    if fault is not None:
+        yield Step("sound", False, f"{device!r}: {fault}", "end what else uses it: fuser -v /dev/snd/*")
+        return
+    yield Step("sound", True, f"{pcm!r} is there, in the hands of the service, which reports no fault")
+
+
+def _no_sound() -> Step:
+    return Step("sound", True, "none: calls will be silent", "set sound.device to the id of a card")
+
+
+def _sound_fault(device: str, error: Exception) -> str:
+    return str(error) if device in str(error) else f"{device!r} cannot be opened: {error}"
+
+
+def _sound_remedy(error: Exception) -> str:
+    from hardware.codec import CardMissing
+
+    if isinstance(error, CardMissing | ValueError):
+        return "set sound.device to the id of a card, or plug the card in; arecord -L lists what there is"
+    return "end what else uses it: fuser -v /dev/snd/*"
+
+
+# Network
+
+
+def _name(account: Account) -> Found[str | None]:
+    host, started = account.host, time.monotonic()
+    try:
+        found = _within(
+            RESOLVE_SECONDS, lambda: sockets.getaddrinfo(host, account.port, type=sockets.SOCK_DGRAM)
+        )
+    except (OSError, UnicodeError) as error:
+        why = f"no answer in {RESOLVE_SECONDS:.0f} s" if isinstance(error, TimeoutError) else _words(error)
+        advice = f"correct account.registrar, or the name server: getent hosts {host}"
+        yield Step("name", False, f"{host} does not resolve: {why}", advice)
+        return None
+    address = str(found[0][4][0])
+    if _numeric(host):
+        yield Step("name", True, f"{host} is an address, no name is looked up")
+    else:
+        yield Step("name", True, f"{host} is {address} ({(time.monotonic() - started) * 1000:.0f} ms)")
+    return address
+
+
+def _numeric(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _registrar(account: Account, address: str) -> Found[bool]:
+    from intercom.sip.probe import NotSip, ask_options
+
+    server = f"{account.host}:{account.port} over {account.transport.upper()}"
+    other = {"udp": "tcp", "tcp": "udp"}[account.transport]
+    try:
+        answer = ask_options(address, account.port, account.transport, account.registrar, account.uri)
+    except ConnectionRefusedError:
+        detail = f"{server}: the computer is there, but nobody listens on this port"
+        advice = f"start the registrar, correct the port in account.registrar, or try ;transport={other}"
+        yield Step("registrar", False, detail, advice)
+    except TimeoutError:
+        detail = f"{server}: no answer to OPTIONS in 3 s"
+        advice = f"is it switched on, is the address right, does a firewall stop us? ping {address}"
+        yield Step("registrar", False, detail, advice)
+    except NotSip as error:
+        detail = f"{server}: answers, but not in SIP: {error}"
+        yield Step("registrar", False, detail, "correct the port in account.registrar")
+    except OSError as error:
+        detail = f"{server}: cannot be reached: {_words(error)}"
+        yield Step("registrar", False, detail, "look at cable, address and route: ip address, ip route")
+    else:
+        said = f"{answer.status} {answer.reason} in {answer.seconds * 1000:.0f} ms"
+        software = answer.software or "software that does not name itself"
+        yield Step("registrar", True, f"{server}: OPTIONS is answered with {said}, by {software}")
+        return True
+    return False
+
+
+# Registration
+
+
+def _holds(status: Status, settings: Settings, path: Path) -> bool:
+    """Tell whether the service is registered with these settings.
+
+    Then its word is taken: a registrar that keeps one contact for each user (a FRITZ!Box, Asterisk with
+    `max_contacts=1`) would give the door's calls to us, and lose them when we have gone.
+    """
+    return status["accounts"][0]["state"] == "registered" and not _stale(status, settings, path)
+
+
+def _service_register(account: Account, status: Status) -> Iterator[Step]:
+    seconds = status["accounts"][0]["expires_s"]
+    yield Step("register", True, f"the service is registered as {account.name}, {seconds} s at a time")
+
+
+def _register(settings: Settings, path: Path) -> Iterator[Step]:
+    from intercom.sip.config import AccountConfig, LineConfig
+
+    account = settings.account[0]
+    config = LineConfig(
+        name=settings.station.name,
+        account=AccountConfig(
+            name=account.name,
+            uri=account.uri,
+            registrar=account.registrar,
+            host=account.host,
+            port=account.port,
+            transport=account.transport,
+            username=account.username,
+            password=read_password(account.password_file, path),
+            expires_seconds=account.expires_seconds,
+        ),
+        port=0,
+        device=None,
+        permits=lambda peer: False,
+        agent=f"intercom/{__version__}",
+    )
+    gc.disable()  # only the SIP thread may collect pjsua2's objects
+    try:
+        fault = asyncio.run(_registration(config))
+    except TimeoutError:
+        fault = (
+            f"{account.host}:{account.port} answers OPTIONS, but not the REGISTER of '{account.username}' in"
+            f" {REGISTER_SECONDS:.0f} s: so a FRITZ!Box treats a user name that it does not know"
+        )
+    if fault is None:
+        yield Step("register", True, f"registered as {account.name}, and un-registered again")
+    else:
+        yield Step("register", False, fault, _register_remedy(fault))
+
+
+async def _registration(config: "LineConfig") -> str | None:
+    """Register, un-register, and return the fault. Raises TimeoutError when nothing is said in time."""
+    from intercom.core.events import HealthChanged
+    from intercom.sip.line import Line
+
+    said: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+
+    def tell(fault: str | None) -> None:
+        if not said.done():
+            said.set_result(fault)
+
+    def post(event: "Event") -> None:
+        if isinstance(event, HealthChanged) and event.part.startswith("account"):
+            tell(event.fault)
+
+    line = Line(config, post, lambda reason: tell(f"the SIP side cannot start: {reason}"))
+    line.start()
+    try:
+        async with asyncio.timeout(REGISTER_SECONDS):
+            return await said
+    finally:
+        await line.stop()
+
+
+_REMEDIES = {
+    "401": "compare account.username and the password file with the user at the registrar",
+    "407": "compare account.username and the password file with the user at the registrar",
+    "403": "compare the password file with the user at the registrar, and ask who may register from where",
+    "404": "compare account.uri with the users at the registrar",
+    "423": "raise account.expires_seconds",
+}
+
+
+def _register_remedy(fault: str) -> str:
+    status = re.search(r"\((\d{3}) [^()]*\)$", fault)
+    return _REMEDIES.get(
+        status[1] if status else "", "compare username and uri with the registrar's, see its log"
+    )
+
+
+# What the rest of the house is asked for
+
+
+def _addresses(settings: Settings) -> Iterator[Step]:
+    domain = _domain(settings.account[0].uri)
+    for button in settings.button:
+        rung = [ring.to for ring in button.ring]
+        foreign = [to for to in rung if _domain(to) != domain]
+        hint = (
+            f"not in the account's domain {domain}, may be refused: {', '.join(foreign)}" if foreign else ""
+        )
+        yield Step("addresses", True, f"button {button.name!r} rings {', '.join(rung)}", hint)
+
+
+def _domain(uri: str) -> str:
+    host = uri.partition("@")[2].partition(";")[0].lower()
+    return host.partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+
+
+def _codes(settings: Settings) -> Iterator[Step]:
+    if not settings.door:
+        yield Step("codes", True, "there is no door in the settings")
+    for door in settings.door:
+        count = len(door.codes)
+        hint = "" if count else "no telephone can open it: add codes = [{ dtmf = ... }]"
+        yield Step("codes", True, f"door {door.name!r} has {count} code{'s' * (count != 1)}", hint)
+
+
+def _words(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+def _within(seconds: float, work: Callable[[], T]) -> T:
+    """Do work that may block for ever. Raises TimeoutError, and what the work raises."""
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return outcome.result(seconds)
