@@ -21,8 +21,8 @@ run: setup  ## our SIP server, a demo phone and the station with a simulated pan
 visit: setup  ## one whole visit without a person, with a timeline
 	@cd $(HERE) && $(PY) -m deploy.demo.visit
 
-test: setup  ## all tests: unit, integration, system, and the visit
-	@cd $(HERE) && $(PY) -m pytest -q && $(PY) -m deploy.demo.visit
+test: visit  ## the visit, then all tests: unit, integration, system
+	@cd $(HERE) && $(PY) -m pytest -q
 
 check: setup  ## style, types, layers
 	@cd $(HERE) && .venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports

@@ -51,7 +51,7 @@ from intercom.system.notify import notify, watchdog_seconds
 log = logging.getLogger(__name__)
 
 RINGING, OK = 180, 200
-PUSH_SECONDS = 0.1
+PUSH_SECONDS = 0.05
 
 
 class Station:
@@ -186,13 +186,18 @@ class Station:
     def _journal_health(self, fault: str | None) -> None:
         self._runtime.post_from_thread(HealthChanged("journal", fault))
 
-    def _press(self, button: str) -> None:
-        """Press a button for an operator: the contact itself where it is simulated, its meaning elsewhere."""
-        if isinstance(self._pins, SimulatedPins):
-            pin = next(each.pin for each in self._settings.button if each.name == button)
-            self._pins.push(pin, self._settings.timing.settle_seconds + PUSH_SECONDS)
-        else:
+    async def _press(self, button: str) -> None:
+        """Press a button for an operator: the contact itself where it is simulated, its meaning elsewhere.
+
+        Done when the contact has settled again, so that the next press is a new one.
+        """
+        if not isinstance(self._pins, SimulatedPins):
             self._runtime.post(ButtonPressed(button))
+            return
+        pin = next(each.pin for each in self._settings.button if each.name == button)
+        settle = self._settings.timing.settle_seconds
+        self._pins.push(pin, settle + PUSH_SECONDS)
+        await asyncio.sleep(2 * settle + 2 * PUSH_SECONDS)
 
     # Actions
 
@@ -228,7 +233,7 @@ class Station:
             self._panel.show(lamp.value)
 
     def _move_strike(self, door: str, seconds: float | None) -> None:
-        """Release a strike for some seconds, or lock it; a strike that cannot be driven is a fault, not an end."""
+        """Release a strike for some seconds, or lock it; one that cannot be driven is a fault, not an end."""
         if self._panel is None:
             return
         try:

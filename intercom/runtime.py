@@ -1,6 +1,7 @@
 """The step loop: an event goes in, the state moves, the actions are carried out, the next deadline is set.
 
-Rule: everything happens on the event loop's thread, one event at a time. Other threads use `post_from_thread`.
+Rule: everything happens on the event loop's thread, one event at a time; other threads use
+`post_from_thread`.
 """
 
 import asyncio

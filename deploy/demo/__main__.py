@@ -35,7 +35,13 @@ from intercom.control import client
 REFRESH_SECONDS = 0.25
 STEPS_SHOWN = 8
 KEYS = "0123456789*#"
-LAMPS = {"ready": "green", "fault": "red", "door_open": "bright_green", "talking": "cyan", "dark": "bright_black"}
+LAMPS = {
+    "ready": "green",
+    "fault": "red",
+    "door_open": "bright_green",
+    "talking": "cyan",
+    "dark": "bright_black",
+}
 HELP = f"Enter bell   {CODE} on the phone opens   h phone hangs up   d demo phone on/off   Ctrl-C end"
 
 
@@ -103,7 +109,9 @@ def _call(call: dict[str, Any] | None) -> str:
 
 def _softphone(home: Home, phone_on: bool) -> str:
     account = home.flat
-    ringing = "The demo phone answers first; press d to switch it off." if phone_on else "The demo phone is off."
+    ringing = (
+        "The demo phone answers first; press d to switch it off." if phone_on else "The demo phone is off."
+    )
     return (
         f"user {account.user}   password {account.password}   domain {account.realm}   "
         f"proxy {account.proxy} (UDP or TCP)\n{ringing}"

@@ -93,7 +93,11 @@ def answers(*within: str, rings_ms: int = 0, early_media: bool = False) -> str:
         pause(rings_ms),
         _reply(200, _SDP),
         _receive("request", "ACK"),
-        *(step.format(me="[$to_uri]", peer="[$from]") for step in within),
+        # SIPp's own [next_url] takes a display name along, which no request line may have.
+        *(
+            step.format(me="[$to_uri]", peer="[$from]").replace("[next_url]", "[$contact]")
+            for step in within
+        ),
         _receive("request", "BYE"),
         _reply(200),
     )
@@ -211,6 +215,7 @@ def _receive_invite() -> str:
         "to": ('search_in="hdr" header="To:"', ".*"),
         "to_uri": ('search_in="hdr" header="To:"', "sips?:[^&gt;;]*"),
         "cseq": ('search_in="hdr" header="CSeq:"', "[0-9]+"),
+        "contact": ('search_in="hdr" header="Contact:"', "sips?:[^&gt;]*"),
         "vias": ('search_in="msg"', f"(Via: {line})+"),
     }
     actions = "\n".join(

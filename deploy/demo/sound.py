@@ -68,6 +68,17 @@ class VirtualCard:
         """What a program needs in its environment to find the ALSA device `door`, and only that."""
         return {"ALSA_CONFIG_PATH": str(self.folder / "asound.conf"), "PULSE_SERVER": f"unix:{self._socket}"}
 
+    @property
+    def server(self) -> Program:
+        """The sound server's process, whose log tells who opens and closes the card.
+
+        Raises:
+            ProgramError: the card does not run.
+        """
+        if not self._programs:
+            raise ProgramError(f"the sound card in {self.folder} is not started")
+        return self._programs[0]
+
     def start(self) -> None:
         """Start the card; blocks until it can be opened, at most 10 s.
 
@@ -114,7 +125,7 @@ class VirtualCard:
         Raises:
             ProgramError: the card is gone.
         """
-        server = self._programs[0]
+        server = self.server
         before = server.mark
         recorder = Program(
             [

@@ -7,6 +7,7 @@ without looking at the clock.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import threading
 import time
@@ -158,7 +159,9 @@ class Station:
             self._news.wait_for(lambda: self._steps or self._ended, 10.0)
         if not self._steps:
             self.stop()
-            raise ProgramError(f"the station does not start; the end of {self.folder}/station.log:\n{self._tail}")
+            raise ProgramError(
+                f"the station does not start; the end of {self.folder}/station.log:\n{self._tail}"
+            )
 
     def stop(self) -> int | None:
         """End the station as systemd does; its exit code, or None when it did not run."""
@@ -167,7 +170,7 @@ class Station:
         program, self._program = self._program, None
         self._tail = program.tail()
         with suppress(ProcessLookupError):
-            program.signal(15)
+            program.signal(signal.SIGTERM)
         code = None
         with suppress(ProgramError):
             code = program.wait(5.0)
@@ -249,7 +252,9 @@ class Station:
                         if "event" in step:
                             self._steps.append(step)
                         else:
-                            self._steps.append({"event": {"type": "Watching"}, "after": "Idle", "actions": [], "at": 0})
+                            self._steps.append(
+                                {"event": {"type": "Watching"}, "after": "Idle", "actions": [], "at": 0}
+                            )
                         self._news.notify_all()
                 break
             except client.NotRunning:

@@ -1,6 +1,6 @@
 /*
  * A pjsip module below the transaction layer that swallows the requests of
- * strangers. See admission.hpp.
+ * strangers, and their questions for a password. See admission.hpp.
  */
 #include <pjsua2/admission.hpp>
 #include <pjsip.h>
@@ -158,6 +158,19 @@ pj_bool_t on_rx_request(pjsip_rx_data *rdata)
     return PJ_TRUE;
 }
 
+/*
+ * Whoever is in a call may answer our BYE with 407 and would be given a digest
+ * of the password to work on. Only who is admitted may ask for it.
+ */
+pj_bool_t on_rx_response(pjsip_rx_data *rdata)
+{
+    const int code = rdata->msg_info.msg->line.status.code;
+
+    return (code == PJSIP_SC_UNAUTHORIZED ||
+            code == PJSIP_SC_PROXY_AUTHENTICATION_REQUIRED) &&
+           !is_admitted(rdata);
+}
+
 pjsip_module admission_module;
 
 } // namespace
@@ -198,6 +211,7 @@ void Admission::watch() PJSUA2_THROW(Error)
     admission_module.id = -1;
     admission_module.priority = PJSIP_MOD_PRIORITY_TSX_LAYER - 1;
     admission_module.on_rx_request = &on_rx_request;
+    admission_module.on_rx_response = &on_rx_response;
     PJSUA2_CHECK_EXPR( pjsip_endpt_register_module(pjsua_get_pjsip_endpt(),
                                                    &admission_module) );
 }

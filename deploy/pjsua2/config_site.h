@@ -30,3 +30,6 @@
 /* How long a request waits for a server that is silent. RFC 3261 has 32 s
  * (64 * T1), which nobody waits for at a door; 12 s still allow five sends. */
 #define PJSIP_TD_TIMEOUT                        12000
+
+/* TCP connects to the registrar and listens to nobody. */
+#define PJSIP_TCP_TRANSPORT_DONT_CREATE_LISTENER 1

@@ -74,6 +74,8 @@ def watch(socket: Path | None, as_json: bool) -> None:
                 click.echo(
                     " ".join((_words(step["event"]), "->", step["after"], *map(_words, step["actions"])))
                 )
+            else:
+                click.echo(f"watching {step['watching']}", err=True)
 
     _reached(lines)
 
@@ -134,7 +136,6 @@ def log(count: int, socket: Path | None, as_json: bool) -> None:
                 f" {record['seconds']:.0f} s ({record['reason']})"
             )
         else:
+            who = f" {record['peer']}" if record["peer"] else ""
             answer = "released" if record["granted"] else f"refused ({record['reason']})"
-            click.echo(
-                f"{record['at']} door {record['door'] or '-'} by {record['how']} {record['peer']}: {answer}"
-            )
+            click.echo(f"{record['at']} door {record['door'] or '-'} by {record['how']}{who}: {answer}")

@@ -146,7 +146,7 @@ def _correction(mistake: Mistake) -> str:
     if not mistake.key:
         return "create it, name another with --config, or try with sudo"
     if mistake.key.endswith("password_file"):
-        return "keep the password there as one line, chmod 600, owned by the user of the service"
+        return "keep the password there as one line, chmod 600"
     return "correct it in the file"
 
 
@@ -454,11 +454,12 @@ _REMEDIES = {
     "403": "compare the password file with the user at the registrar, and ask who may register from where",
     "404": "compare account.uri with the users at the registrar",
     "423": "raise account.expires_seconds",
+    "503": "look at the registrar's log, and at its transports",
 }
 
 
 def _register_remedy(fault: str) -> str:
-    status = re.search(r"\((\d{3}) [^()]*\)$", fault)
+    status = re.search(r"\((\d{3}) ", fault)
     return _REMEDIES.get(
         status[1] if status else "", "compare username and uri with the registrar's, see its log"
     )

@@ -17,10 +17,10 @@ from intercom.settings.schema import Settings
 from intercom.system.places import control_socket, journal_file, settings_file
 
 
-def _loaded(config: Path | None) -> tuple[Settings, Path]:
+def _loaded(config: Path | None, *, secrets: bool = True) -> tuple[Settings, Path]:
     path = config or settings_file()
     try:
-        return load(path), path
+        return load(path, secrets=secrets), path
     except WrongSettings as wrong:
         for mistake in wrong.mistakes:
             click.echo(mistake, err=True)
@@ -53,7 +53,7 @@ def run(config: Path | None, socket: Path | None) -> None:
 @config_option
 def lock(config: Path | None) -> None:
     """Drive every strike to locked and end. For the unit's stop hook, when the service was killed."""
-    settings, _ = _loaded(config)
+    settings, _ = _loaded(config, secrets=False)
     from intercom.app import lock_doors
 
     faults = lock_doors(settings)

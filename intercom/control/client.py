@@ -56,7 +56,10 @@ def ask(path: Path, method: str, target: str, body: dict[str, Any] | None = None
     connection = _Connection(path, TIMEOUT_SECONDS)
     try:
         response = _request(connection, path, method, target, None if body is None else json.dumps(body))
-        answer: dict[str, Any] = json.loads(response.read())
+        try:
+            answer: dict[str, Any] = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise NotRunning(f"the service does not answer on {path}: {error}") from None
     finally:
         connection.close()
     return answer

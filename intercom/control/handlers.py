@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from intercom.runtime import Runtime, Step
 from intercom.settings.schema import Settings, is_address
 from intercom.sip.line import Line
 
-BAD_REQUEST, NOT_FOUND, CONFLICT = 400, 404, 409
+BAD_REQUEST, NOT_FOUND, CONFLICT, BROKEN = 400, 404, 409, 500
 MOST_RECORDS = 10_000
 STATISTICS_SECONDS = 2.0
 WATCHED_STEPS = 1000
@@ -43,7 +43,7 @@ class Controls:
         journal: Journal,
         panel: Snapshot | None,
         counters: Counter[str],
-        press: Callable[[str], None],
+        press: Callable[[str], Awaitable[None]],
     ) -> None:
         """Take the running parts; `press` presses a button that exists."""
         self._settings = settings
@@ -119,6 +119,8 @@ class Controls:
             records = await asyncio.to_thread(self._journal.newest, int(text))
         except sqlite3.OperationalError:  # nothing was ever recorded
             records = []
+        except sqlite3.Error as error:
+            raise Refused(BROKEN, f"the records cannot be read: {error}") from None
         return {"records": records}
 
     async def watch(self, _: Mapping[str, Any]) -> Answer:
@@ -129,9 +131,8 @@ class Controls:
             if not steps.full():  # a client that does not read loses steps, never the station
                 steps.put_nowait(step)
 
-        unwatch = self._runtime.watch(put)
-
         async def lines() -> AsyncIterator[dict[str, Any]]:
+            unwatch = self._runtime.watch(put)  # here: a stream that is never begun leaves nobody behind
             try:
                 yield {"watching": self._settings.station.name}
                 while True:
@@ -147,7 +148,7 @@ class Controls:
         button = body.get("button", names[0])
         if button not in names:
             raise Refused(NOT_FOUND, f"there is no button {button!r}; there is {', '.join(names)}")
-        self._press(button)
+        await self._press(button)
         return {"pressed": button}
 
     async def call(self, body: Mapping[str, Any]) -> Answer:

@@ -8,8 +8,8 @@
     POST /hangup            {}
     POST /open              {"door": NAME}
 
-Answers are JSON; a refusal is `{"error": WHY}` with 400, 404, 405, 409 or 413. Who may connect is decided by
-the socket's permissions alone. h11 reads HTTP, so that nothing of the web is loaded that a door does not need.
+Answers are JSON; a refusal is `{"error": WHY}` with 400, 404, 405, 409, 413 or 500. Who may connect is decided
+by the socket's permissions alone. h11 reads HTTP, so that no more of the web is loaded than a door needs.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import h11
 
@@ -63,7 +63,7 @@ class ControlServer:
     async def start(self) -> None:
         """Listen. Raises OSError, also when another service answers on the socket."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        if self._path.exists():
+        if self._path.is_socket():
             try:
                 _, writer = await asyncio.open_unix_connection(self._path)
             except OSError:
@@ -117,20 +117,31 @@ class ControlServer:
             await _write_stream(connection, writer, answer, reader)
 
     async def _answer(self, method: str, target: str, body: bytes) -> Answer:
-        address = urlsplit(target)
-        handler = self._handlers.get((method, address.path))
+        address, _, query = target.partition("?")
+        handler = self._handlers.get((method, address))
         if handler is None:
-            known = any(path == address.path for _, path in self._handlers)
-            raise Refused(405 if known else 404, f"{method} {address.path} is not known")
-        if method == "GET":
-            return await handler({key: values[-1] for key, values in parse_qs(address.query).items()})
+            known = any(path == address for _, path in self._handlers)
+            raise Refused(405 if known else 404, f"{method} {address} is not known")
         try:
-            data = json.loads(body or b"{}")
-        except ValueError:
-            raise Refused(400, "the body is not JSON") from None
-        if not isinstance(data, dict):
-            raise Refused(400, "the body is not a JSON object")
-        return await handler(data)
+            return await handler(_sent(method, query, body))
+        except Refused:
+            raise
+        except Exception as error:
+            log.exception("%s %s", method, address)
+            raise Refused(500, "the service made a mistake; see its log") from error
+
+
+def _sent(method: str, query: str, body: bytes) -> Mapping[str, Any]:
+    """What a request says: the query of a GET, the JSON object of a POST."""
+    if method == "GET":
+        return {key: values[-1] for key, values in parse_qs(query).items()}
+    try:
+        data = json.loads(body or b"{}")
+    except ValueError:
+        raise Refused(400, "the body is not JSON") from None
+    if not isinstance(data, dict):
+        raise Refused(400, "the body is not a JSON object")
+    return data
 
 
 async def _read(connection: h11.Connection, reader: asyncio.StreamReader) -> tuple[str, str, bytes]:

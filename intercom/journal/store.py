@@ -52,7 +52,11 @@ class Journal:
         self._thread.join()
 
     def newest(self, count: int) -> list[dict[str, Any]]:
-        """Return the newest records, the oldest of them first. Blocks; for any thread. Raises sqlite3.Error."""
+        """Return the newest records, the oldest of them first. Blocks; for any thread.
+
+        Raises:
+            sqlite3.Error: they cannot be read, or nothing was ever recorded.
+        """
         with closing(sqlite3.connect(f"{self.file.absolute().as_uri()}?mode=ro", uri=True)) as database:
             rows = database.execute(
                 "SELECT id, at, kind, data FROM record ORDER BY id DESC LIMIT ?", (count,)

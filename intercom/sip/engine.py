@@ -269,7 +269,7 @@ class Engine:
     # Registration
 
     def register(self, address: str) -> None:
-        """Send a REGISTER to this numeric address of the registrar; `RegistrationChanged` tells the answer."""
+        """Send a REGISTER to this address of the registrar; `RegistrationChanged` tells the answer."""
         account = self._config.account
         try:
             if address != self._registrar:

@@ -20,7 +20,7 @@ LONGEST_RETRY_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RegistrationChanged:
-    """The registrar's last word: its SIP status, its reason, and for how many seconds it holds (0 for none)."""
+    """The registrar's last word: its SIP status and reason, and for how many seconds it holds (0: none)."""
 
     status: int
     reason: str
@@ -72,7 +72,7 @@ class Supervisor:
         host: str,
         port: int,
         register: Callable[[str], None],
-        health: Callable[[str | None], None],
+        health: Callable[[str | None], object],
         *,
         resolve: Callable[[str, int], Awaitable[str]] = resolve,
         chance: Callable[[], float] = random.random,
@@ -119,8 +119,8 @@ class Supervisor:
         """Register and hold the registration; return why it was lost or never came."""
         try:
             address = await self._resolve(self._host, self._port)
-        except OSError as error:
-            return f"the name {self._host} does not resolve: {error.strerror}"
+        except (OSError, UnicodeError) as error:  # the second: a label that is empty or too long
+            return f"the name {self._host} does not resolve: {getattr(error, 'strerror', None) or error}"
         self._register(address)
         while True:
             answer = await self._answers.get()

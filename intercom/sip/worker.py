@@ -59,6 +59,7 @@ class Worker(Generic[E]):
         self._stopping = threading.Event()
         self._wake_address: tuple[str, int] | None = None
         self._waker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._waker.bind(("127.0.0.1", 0))
         self._waker.setblocking(False)
         self._thread = threading.Thread(target=self._run, name="sip", daemon=True)
 

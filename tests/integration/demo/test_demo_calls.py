@@ -24,7 +24,7 @@ from deploy.demo.scenarios import (
 )
 from deploy.demo.sipp import Sipp
 from deploy.demo.site import Site
-from tests.integration.demo.conftest import Voices
+from tests.integration.conftest import Voices
 
 
 def phone(tmp_path: Path, site: Site, user: str = "door", name: str = "") -> Phone:

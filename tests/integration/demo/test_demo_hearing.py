@@ -9,7 +9,7 @@ import pytest
 
 from deploy.demo.hearing import CLEAR, heard
 from deploy.demo.speech import RESIDENT, VISITOR, Sentence, spoken
-from tests.integration.demo.conftest import Voices
+from tests.integration.conftest import Voices
 
 
 def sox(*arguments: object) -> None:

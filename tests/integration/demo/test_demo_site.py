@@ -12,7 +12,7 @@ from deploy.demo.scenarios import flood, refuses
 from deploy.demo.sipp import Sipp
 from deploy.demo.site import Algorithm, Site
 from deploy.demo.stranger import Reply, Stranger, proof
-from tests.integration.demo.conftest import USERS
+from tests.integration.conftest import USERS
 
 
 def ask_as(

@@ -8,7 +8,7 @@ from pathlib import Path
 from deploy.demo.hearing import heard
 from deploy.demo.program import Program
 from deploy.demo.sound import VirtualCard
-from tests.integration.demo.conftest import Voices
+from tests.integration.conftest import Voices
 
 
 def test_both_directions_at_once(tmp_path: Path, voices: Voices) -> None:

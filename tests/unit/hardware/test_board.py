@@ -33,12 +33,12 @@ def trial(tmp_path: Path) -> Path:
     return file
 
 
-def test_the_boards_people_can_name():
+def test_the_boards_people_can_name() -> None:
     assert set(known_boards()) >= {"raspberry-pi", "respeaker-2mic", "simulated"}
 
 
 @pytest.mark.parametrize("name", known_boards())
-def test_a_shipped_board_loads(name):
+def test_a_shipped_board_loads(name: str) -> None:
     board = load_board(name)
     assert board.name == name
     assert board.description
@@ -46,7 +46,7 @@ def test_a_shipped_board_loads(name):
 
 
 @pytest.mark.parametrize("name", known_boards())
-def test_the_wiring_of_a_shipped_board_has_no_clash(name):
+def test_the_wiring_of_a_shipped_board_has_no_clash(name: str) -> None:
     board = load_board(name)
     pins = [terminal.pin for terminal in board.terminals]
     assert len(set(pins)) == len(pins)
@@ -55,36 +55,36 @@ def test_the_wiring_of_a_shipped_board_has_no_clash(name):
 
 
 @pytest.mark.parametrize("name", known_boards())
-def test_the_header_numbers_of_a_shipped_board_are_right(name):
+def test_the_header_numbers_of_a_shipped_board_are_right(name: str) -> None:
     header = MockFactory().board_info.headers["J8"]
     for terminal in load_board(name).terminals:
         assert header.pins[terminal.header].name == f"GPIO{terminal.pin}"
 
 
 @pytest.mark.parametrize("name", known_boards())
-def test_no_shipped_door_is_on_a_pin_that_is_high_at_power_on(name):
+def test_no_shipped_door_is_on_a_pin_that_is_high_at_power_on(name: str) -> None:
     assert all(terminal.pin >= 9 for terminal in load_board(name).terminals if terminal.kind == "door")
 
 
 @pytest.mark.parametrize("name", known_boards())
-def test_every_line_of_a_shipped_board_fits_the_page(name):
+def test_every_line_of_a_shipped_board_fits_the_page(name: str) -> None:
     assert max(map(len, (BOARDS / f"{name}.toml").read_text().splitlines())) <= 120
 
 
-def test_the_codec_hat_keeps_its_pins():
+def test_the_codec_hat_keeps_its_pins() -> None:
     board = load_board("respeaker-2mic")
     assert {2, 3, 18, 19, 20, 21} <= set(board.reserved)
     assert board.codec == "seeed2micvoicec"
 
 
-def test_a_good_file_is_read(trial):
+def test_a_good_file_is_read(trial: Path) -> None:
     board = read_board(trial)
     assert (board.gpio, board.serial_ports, board.reserved) == ("mock", ("/dev/ttyS0",), {18: "the codec"})
     assert board.terminals[0].pin == 17
 
 
 @pytest.mark.parametrize("name", ["nowhere", "../board", ""])
-def test_an_unknown_board_lists_the_known_ones(name):
+def test_an_unknown_board_lists_the_known_ones(name: str) -> None:
     with pytest.raises(ValueError, match=r"is not known; known are .*simulated"):
         load_board(name)
 
@@ -111,7 +111,9 @@ def test_an_unknown_board_lists_the_known_ones(name):
         ('gpio = "mock"', "gpio =", "trial.toml: Invalid value"),
     ],
 )
-def test_a_mistake_is_one_line_with_file_key_and_reason(trial, good, wrong, line):
+def test_a_mistake_is_one_line_with_file_key_and_reason(
+    trial: Path, good: str, wrong: str, line: str
+) -> None:
     assert GOOD.count(good) == 1
     trial.write_text(GOOD.replace(good, wrong))
     with pytest.raises(ValueError, match=re.escape(line)) as caught:
@@ -119,7 +121,7 @@ def test_a_mistake_is_one_line_with_file_key_and_reason(trial, good, wrong, line
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_not_text_is_a_clear_error_too(trial):
+def test_a_file_that_is_not_text_is_a_clear_error_too(trial: Path) -> None:
     trial.write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match=r"trial\.toml: "):
         read_board(trial)

@@ -3,23 +3,46 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain, repeat
+from typing import Protocol
 
 import pytest
 from gpiozero import OutputDevice
 
 from hardware.board import DoorWiring, Panel, PanelFault, load_board
 from hardware.simulator import SimulatedPins
+from tests.unit.hardware.conftest import Ear
 
 BELL, LAMP, FRONT, CODEC_CLOCK = 17, 22, 27, 18
 
 
-@pytest.fixture
-def opened(pins: SimulatedPins, ear) -> Iterator[Callable[..., Panel]]:
-    panels = []
+class OpenPanel(Protocol):
+    """Opens a panel that differs from the usual one in what is given."""
 
-    def panel(board="simulated", buttons=None, lamps=None, doors=None) -> Panel:
+    def __call__(
+        self,
+        board: str = ...,
+        buttons: Mapping[str, int] | None = ...,
+        lamps: Mapping[str, int] | None = ...,
+        doors: Mapping[str, DoorWiring] | None = ...,
+    ) -> Panel: ...
+
+
+class KernelError(Exception):
+    """Like what lgpio raises, which has no other base class."""
+
+
+@pytest.fixture
+def opened(pins: SimulatedPins, ear: Ear[str, bool]) -> Iterator[OpenPanel]:
+    panels: list[Panel] = []
+
+    def panel(
+        board: str = "simulated",
+        buttons: Mapping[str, int] | None = None,
+        lamps: Mapping[str, int] | None = None,
+        doors: Mapping[str, DoorWiring] | None = None,
+    ) -> Panel:
         panels.append(
             Panel(
                 load_board(board),
@@ -38,7 +61,9 @@ def opened(pins: SimulatedPins, ear) -> Iterator[Callable[..., Panel]]:
         each.close()
 
 
-def test_a_healthy_panel_works_as_a_whole(opened, pins, ear):
+def test_a_healthy_panel_works_as_a_whole(
+    opened: OpenPanel, pins: SimulatedPins, ear: Ear[str, bool]
+) -> None:
     panel = opened()
     assert panel.faults == []
     pins.press(BELL)
@@ -53,11 +78,13 @@ def test_a_healthy_panel_works_as_a_whole(opened, pins, ear):
     assert ear.all() == [("bell", True), ("front", True), ("front", False)]
 
 
-def test_the_snapshot_is_ready_for_json(opened):
+def test_the_snapshot_is_ready_for_json(opened: OpenPanel) -> None:
     assert json.loads(json.dumps(opened().snapshot()))["doors"]["front"]["released"] is False
 
 
-def test_strikes_are_opened_first_and_buttons_last(opened, pins, monkeypatch):
+def test_strikes_are_opened_first_and_buttons_last(
+    opened: OpenPanel, pins: SimulatedPins, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order: list[int] = []
     real_pin = pins.pin
 
@@ -71,7 +98,9 @@ def test_strikes_are_opened_first_and_buttons_last(opened, pins, monkeypatch):
     assert order == [FRONT, LAMP, BELL]
 
 
-def test_a_reserved_pin_is_a_fault_and_the_rest_works(opened, pins, ear):
+def test_a_reserved_pin_is_a_fault_and_the_rest_works(
+    opened: OpenPanel, pins: SimulatedPins, ear: Ear[str, bool]
+) -> None:
     panel = opened("respeaker-2mic", lamps={"status": CODEC_CLOCK})
     (fault,) = panel.faults
     assert str(fault) == "lamp 'status': pin 18 is reserved for the codec, I2S bit clock"
@@ -81,14 +110,14 @@ def test_a_reserved_pin_is_a_fault_and_the_rest_works(opened, pins, ear):
     assert ear.next() == ("bell", True)
 
 
-def test_a_pin_used_twice_stays_with_the_door(opened):
+def test_a_pin_used_twice_stays_with_the_door(opened: OpenPanel) -> None:
     panel = opened(buttons={"bell": FRONT})
     assert [str(fault) for fault in panel.faults] == ["button 'bell': pin 27 is already used by door 'front'"]
     panel.release("front", 3600)
     assert panel.snapshot()["doors"]["front"]["released"]
 
 
-def test_two_buttons_on_one_pin_are_one_button_and_a_fault(opened):
+def test_two_buttons_on_one_pin_are_one_button_and_a_fault(opened: OpenPanel) -> None:
     panel = opened(buttons={"first": BELL, "second": BELL})
     assert [str(fault) for fault in panel.faults] == [
         "button 'second': pin 17 is already used by button 'first'"
@@ -96,13 +125,13 @@ def test_two_buttons_on_one_pin_are_one_button_and_a_fault(opened):
     assert panel.snapshot()["buttons"] == {"first": False}
 
 
-def test_a_pin_that_does_not_exist_is_a_fault(opened):
+def test_a_pin_that_does_not_exist_is_a_fault(opened: OpenPanel) -> None:
     assert [str(fault) for fault in opened(buttons={"bell": 99}).faults] == [
         "button 'bell': pin 99 does not exist on this board"
     ]
 
 
-def test_a_pin_held_in_this_program_is_a_fault(opened, pins):
+def test_a_pin_held_in_this_program_is_a_fault(opened: OpenPanel, pins: SimulatedPins) -> None:
     holder = OutputDevice(LAMP, pin_factory=pins)
     assert [str(fault) for fault in opened().faults] == [
         "lamp 'status': pin 22 is already in use in this program"
@@ -110,12 +139,14 @@ def test_a_pin_held_in_this_program_is_a_fault(opened, pins):
     holder.close()
 
 
-def test_a_pin_held_by_another_program_is_a_fault(opened, pins, monkeypatch):
+def test_a_pin_held_by_another_program_is_a_fault(
+    opened: OpenPanel, pins: SimulatedPins, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real_pin = pins.pin
 
     def pin(name: int) -> object:
         if name == FRONT:
-            raise Exception("'GPIO busy'")  # what lgpio raises has no other base class
+            raise KernelError("'GPIO busy'")
         return real_pin(name)
 
     monkeypatch.setattr(pins, "pin", pin)
@@ -126,19 +157,19 @@ def test_a_pin_held_by_another_program_is_a_fault(opened, pins, monkeypatch):
     panel.lock_all()
 
 
-def test_anything_else_that_is_wrong_is_told_in_its_own_words(opened):
+def test_anything_else_that_is_wrong_is_told_in_its_own_words(opened: OpenPanel) -> None:
     panel = opened(doors={"front": DoorWiring(FRONT, 0)})
     assert [str(fault) for fault in panel.faults] == [
         "door 'front': pin 27 cannot be used: limit_seconds must be above 0 and finite, not 0"
     ]
 
 
-def test_a_door_that_is_not_there_is_a_key_error(opened):
+def test_a_door_that_is_not_there_is_a_key_error(opened: OpenPanel) -> None:
     with pytest.raises(KeyError, match="garage"):
         opened().release("garage", 1)
 
 
-def test_closing_locks_and_gives_every_pin_back(opened, pins):
+def test_closing_locks_and_gives_every_pin_back(opened: OpenPanel, pins: SimulatedPins) -> None:
     panel = opened()
     panel.release("front", 3600)
     panel.close()
@@ -147,7 +178,9 @@ def test_closing_locks_and_gives_every_pin_back(opened, pins):
     assert opened().faults == []
 
 
-def test_one_strike_that_will_not_lock_does_not_keep_the_other_open(opened, monkeypatch):
+def test_one_strike_that_will_not_lock_does_not_keep_the_other_open(
+    opened: OpenPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     panel = opened(doors={"front": DoorWiring(FRONT, 60), "yard": DoorWiring(23, 60)})
     panel.release("front", 60)
     panel.release("yard", 60)
@@ -166,7 +199,7 @@ def test_one_strike_that_will_not_lock_does_not_keep_the_other_open(opened, monk
     assert sorted(released) == [False, True]
 
 
-def test_a_program_that_ends_without_closing_locks_first():
+def test_a_program_that_ends_without_closing_locks_first() -> None:
     program = """
 from hardware.board import DoorWiring, Panel, load_board
 from hardware.simulator import SimulatedPins
@@ -181,7 +214,7 @@ raise SystemExit(3)
     assert (ended.returncode, ended.stdout.split()) == (3, ["True", "False"])
 
 
-def test_the_drivers_bring_neither_the_application_nor_asyncio():
+def test_the_drivers_bring_neither_the_application_nor_asyncio() -> None:
     program = (
         "import sys, hardware.board, hardware.pins, hardware.codec, hardware.simulator\n"
         "print(sorted({'asyncio', 'intercom', 'lgpio', 'pyaudio'} & set(sys.modules)))"

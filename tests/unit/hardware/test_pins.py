@@ -10,7 +10,7 @@ import pytest
 from gpiozero import Device, OutputDevice
 from gpiozero.pins.pi import PiFactory
 
-from hardware.board import load_board
+from hardware.board import BoardDescription, load_board
 from hardware.pins import PinsUnavailable, open_pin_factory
 from hardware.simulator import SimulatedPins
 
@@ -76,7 +76,7 @@ def dev(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pi():
+def pi() -> BoardDescription:
     return load_board("raspberry-pi")
 
 
@@ -85,42 +85,50 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GPIOZERO_PIN_FACTORY", raising=False)
 
 
-def test_the_simulated_board_gets_simulated_pins():
+def test_the_simulated_board_gets_simulated_pins() -> None:
     with open_pin_factory(load_board("simulated")) as pins:
         assert isinstance(pins, SimulatedPins)
 
 
-def test_a_real_board_gets_the_pins_of_the_kernel(kernel, dev, pi):
+def test_a_real_board_gets_the_pins_of_the_kernel(
+    kernel: FakeKernel, dev: Path, pi: BoardDescription
+) -> None:
     with open_pin_factory(pi, dev) as pins:
         assert isinstance(pins, PiFactory)
         assert Device.pin_factory is None
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_an_output_starts_at_its_level_without_passing_through_the_other(kernel, dev, pi, first):
+def test_an_output_starts_at_its_level_without_passing_through_the_other(
+    kernel: FakeKernel, dev: Path, pi: BoardDescription, first: bool
+) -> None:
     with open_pin_factory(pi, dev) as pins:
         OutputDevice(RELAY, initial_value=first, pin_factory=pins).close()
     assert kernel.driven == {RELAY: [int(first)]}
 
 
-def test_the_working_directory_is_kept(kernel, dev, pi, monkeypatch, tmp_path):
+def test_the_working_directory_is_kept(
+    kernel: FakeKernel, dev: Path, pi: BoardDescription, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     open_pin_factory(pi, dev).close()
     assert Path.cwd() == tmp_path
 
 
-def test_without_a_gpio_chip_the_error_says_so(tmp_path, pi):
+def test_without_a_gpio_chip_the_error_says_so(tmp_path: Path, pi: BoardDescription) -> None:
     with pytest.raises(PinsUnavailable, match=r"board 'raspberry-pi' needs .*/gpiochip\*"):
         open_pin_factory(pi, tmp_path)
 
 
-def test_without_lgpio_the_error_says_so(kernel, dev, pi, monkeypatch):
+def test_without_lgpio_the_error_says_so(
+    kernel: FakeKernel, dev: Path, pi: BoardDescription, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "lgpio", None)
     with pytest.raises(PinsUnavailable, match="needs the package lgpio"):
         open_pin_factory(pi, dev)
 
 
-def test_without_permission_the_error_says_so(kernel, dev, pi):
+def test_without_permission_the_error_says_so(kernel: FakeKernel, dev: Path, pi: BoardDescription) -> None:
     kernel.refuses = "can not open gpiochip"
     with pytest.raises(PinsUnavailable, match="can not open gpiochip") as caught:
         open_pin_factory(pi, dev)
@@ -129,13 +137,15 @@ def test_without_permission_the_error_says_so(kernel, dev, pi):
 
 @pytest.mark.parametrize("asked", ["rpigpio", "RPi.GPIO", "RPiGPIOPin"])
 @pytest.mark.parametrize("board", ["simulated", "raspberry-pi"])
-def test_rpi_gpio_is_refused(monkeypatch, dev, asked, board):
+def test_rpi_gpio_is_refused(monkeypatch: pytest.MonkeyPatch, dev: Path, asked: str, board: str) -> None:
     monkeypatch.setenv("GPIOZERO_PIN_FACTORY", asked)
     with pytest.raises(PinsUnavailable, match=r"RPi\.GPIO fails on current kernels"):
         open_pin_factory(load_board(board), dev)
 
 
-def test_another_wish_of_the_environment_does_not_change_the_board(monkeypatch, tmp_path, pi):
+def test_another_wish_of_the_environment_does_not_change_the_board(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pi: BoardDescription
+) -> None:
     monkeypatch.setenv("GPIOZERO_PIN_FACTORY", "mock")
     with pytest.raises(PinsUnavailable):
         open_pin_factory(replace(pi, name="other"), tmp_path)

@@ -1,0 +1,218 @@
+"""The part of pjsua2 that the station uses, for the type checker."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+INVALID_ID: int
+PJSIP_INV_STATE_CONFIRMED: int
+PJSIP_INV_STATE_DISCONNECTED: int
+PJSIP_INV_STATE_EARLY: int
+PJSIP_ROLE_UAC: int
+PJSIP_SC_DECLINE: int
+PJSIP_SC_FORBIDDEN: int
+PJSIP_SC_INTERNAL_SERVER_ERROR: int
+PJSIP_SC_SERVICE_UNAVAILABLE: int
+PJSIP_TRANSPORT_TCP: int
+PJSIP_TRANSPORT_UDP: int
+PJMEDIA_ECHO_WEBRTC_AEC3: int
+PJMEDIA_SRTP_DISABLED: int
+PJMEDIA_TP_PROTO_RTP_SAVP: int
+PJMEDIA_TYPE_AUDIO: int
+PJSUA_CALL_MEDIA_ACTIVE: int
+PJSUA_DTMF_METHOD_RFC2833: int
+PJSUA_SIP_TIMER_OPTIONAL: int
+
+class Error(Exception):
+    reason: str
+    status: int
+
+class StringVector(list[str]): ...
+
+class Admission:
+    @staticmethod
+    def set(peers: Sequence[str]) -> None: ...
+    @staticmethod
+    def open() -> None: ...
+    @staticmethod
+    def refused() -> int: ...
+
+class LogConfig:
+    level: int
+    consoleLevel: int
+    msgLogging: int
+
+class UaConfig:
+    threadCnt: int
+    mainThreadOnly: bool
+    maxCalls: int
+    userAgent: str
+
+class MediaConfig:
+    threadCnt: int
+    hasIoqueue: bool
+    clockRate: int
+    noVad: bool
+    ecTailLen: int
+    ecOptions: int
+
+class EpConfig:
+    logConfig: LogConfig
+    uaConfig: UaConfig
+    medConfig: MediaConfig
+
+class TransportConfig:
+    port: int
+    boundAddress: str
+
+class TransportInfo:
+    localAddress: str
+
+class CodecInfo:
+    codecId: str
+
+class AudioMedia:
+    def startTransmit(self, sink: AudioMedia) -> None: ...
+
+class ToneDesc:
+    freq1: int
+    on_msec: int
+    off_msec: int
+
+class ToneDescVector(list[ToneDesc]): ...
+
+class ToneGenerator(AudioMedia):
+    def createToneGenerator(self, clock_rate: int = ..., channel_count: int = ...) -> None: ...
+    def play(self, tones: ToneDescVector, loop: bool = ...) -> None: ...
+    def stop(self) -> None: ...
+
+class AudDevManager:
+    def setNoDev(self) -> Any: ...
+    def setNullDev(self) -> None: ...
+    def refreshDevs(self) -> None: ...
+    def lookupDev(self, driver: str, name: str) -> int: ...
+    def setCaptureDev(self, device: int) -> None: ...
+    def setPlaybackDev(self, device: int) -> None: ...
+    def getCaptureDevMedia(self) -> AudioMedia: ...
+    def getPlaybackDevMedia(self) -> AudioMedia: ...
+
+class Endpoint:
+    def libCreate(self) -> None: ...
+    def libInit(self, config: EpConfig) -> None: ...
+    def libStart(self) -> None: ...
+    def libDestroy(self) -> None: ...
+    def libHandleEvents(self, milliseconds: int) -> int: ...
+    def transportCreate(self, kind: int, config: TransportConfig) -> int: ...
+    def transportGetInfo(self, transport: int) -> TransportInfo: ...
+    def audDevManager(self) -> AudDevManager: ...
+    def codecEnum2(self) -> Iterator[CodecInfo]: ...
+    def codecSetPriority(self, codec: str, priority: int) -> None: ...
+    def hangupAllCalls(self) -> None: ...
+
+class AuthCredInfo:
+    def __init__(self, scheme: str, realm: str, user: str, kind: int, data: str) -> None: ...
+
+class RegConfig:
+    registrarUri: str
+    registerOnAdd: bool
+    timeoutSec: int
+    retryIntervalSec: int
+    firstRetryIntervalSec: int
+
+class SipConfig:
+    authCreds: list[AuthCredInfo]
+    proxies: list[str]
+
+class CallConfig:
+    timerUse: int
+
+class AccountMediaConfig:
+    srtpUse: int
+    transportConfig: TransportConfig
+
+class AccountConfig:
+    idUri: str
+    regConfig: RegConfig
+    sipConfig: SipConfig
+    callConfig: CallConfig
+    mediaConfig: AccountMediaConfig
+
+class AccountInfo:
+    regIsActive: bool
+
+class OnRegStateParam:
+    code: int
+    reason: str
+    expiration: int
+
+class OnIncomingCallParam:
+    callId: int
+
+class Account:
+    def create(self, config: AccountConfig) -> None: ...
+    def modify(self, config: AccountConfig) -> None: ...
+    def shutdown(self) -> None: ...
+    def getInfo(self) -> AccountInfo: ...
+    def setRegistration(self, renew: bool) -> None: ...
+    onRegState: Callable[..., None]
+    onIncomingCall: Callable[..., None]
+
+class CallSetting:
+    textCount: int
+    videoCount: int
+
+class CallOpParam:
+    opt: CallSetting
+    statusCode: int
+    def __init__(self, useDefaultCallSetting: bool = ...) -> None: ...
+
+class CallMediaInfo:
+    type: int
+    status: int
+
+class CallInfo:
+    state: int
+    role: int
+    lastStatusCode: int
+    lastReason: str
+    remoteUri: str
+    media: list[CallMediaInfo]
+
+class RtcpStreamStat:
+    pkt: int
+    loss: int
+
+class RtcpStat:
+    rxStat: RtcpStreamStat
+    txStat: RtcpStreamStat
+
+class StreamStat:
+    rtcp: RtcpStat
+
+class StreamInfo:
+    proto: int
+    codecName: str
+    codecClockRate: int
+
+class OnCallStateParam: ...
+class OnCallMediaStateParam: ...
+
+class OnDtmfEventParam:
+    method: int
+    timestamp: int
+    digit: str
+
+class OnCallTransferRequestParam:
+    statusCode: int
+
+class OnCallReplaceRequestParam:
+    statusCode: int
+
+class Call:
+    def __init__(self, account: Account, call_id: int = ...) -> None: ...
+    def getInfo(self) -> CallInfo: ...
+    def getAudioMedia(self, index: int) -> AudioMedia: ...
+    def getStreamInfo(self, index: int) -> StreamInfo: ...
+    def getStreamStat(self, index: int) -> StreamStat: ...
+    def makeCall(self, to: str, param: CallOpParam) -> None: ...
+    def answer(self, param: CallOpParam) -> None: ...
+    def hangup(self, param: CallOpParam) -> None: ...

@@ -1,0 +1,121 @@
+"""Somebody calls the door: who gets through, and who changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deploy.demo.scenarios import caller, info_digits
+from deploy.demo.sipp import Sipp
+from deploy.demo.site import Site
+from deploy.demo.station import Station
+from deploy.demo.stranger import Stranger
+from tests.integration.station.conftest import Door, Flat
+
+PERMIT = '[incoming]\npermit = ["sip:flat1@site.example"]\n'
+AUTOMATIC = PERMIT + 'answer = "automatic"\n'
+
+
+def sip_address(station: Station, site: Site) -> str:
+    """Where the station listens, as its registrar knows."""
+    (contact,) = site.registered("door")
+    return contact.split("@")[1].split(";")[0]
+
+
+def untouched(station: Station) -> bool:
+    status = station.status()
+    return (
+        status["state"] == "idle"
+        and status["counters"]["calls_accepted"] == 0
+        and status["counters"]["releases"] == 0
+        and not status["panel"]["doors"]["front"]["released"]
+    )
+
+
+def test_a_permitted_call_rings_at_the_door_until_a_press_answers(door: Door, flat: Flat, site: Site) -> None:
+    station, phone = door(more=PERMIT), flat()
+    phone.dial(site.uri("door"))
+    offered = station.wait_event("CallOffered")
+    assert offered["event"]["peer"] == "sip:flat1@site.example"
+    assert {"type": "Play", "tone": "doorbell"} in offered["actions"]
+    phone.wait_event("CALL_RINGING")
+    station.press()
+    phone.wait_established()
+    station.wait_event("CallAnswered")
+    phone.press_digits("5#")
+    station.wait_event("StrikeMoved", released=True)
+    phone.hang_up()
+    station.wait_state("Idle")
+    call = next(entry for entry in station.ask("GET", "/log")["records"] if entry["kind"] == "call")
+    assert (call["direction"], call["outcome"]) == ("in", "answered")
+
+
+def test_a_permitted_call_is_answered_automatically_if_the_settings_say_so(
+    door: Door, flat: Flat, site: Site
+) -> None:
+    station, phone = door(more=AUTOMATIC), flat()
+    phone.dial(site.uri("door"))
+    phone.wait_established()
+    station.ask("POST", "/hangup", {})
+    phone.wait_closed()
+
+
+def test_another_user_of_the_server_is_refused_without_ringing(door: Door, flat: Flat, site: Site) -> None:
+    station, phone = door(more=AUTOMATIC), flat("flat2")
+    phone.dial(site.uri("door"))
+    assert "403" in phone.wait_closed().text
+    assert untouched(station)
+
+
+def test_nobody_may_call_unless_permitted(door: Door, flat: Flat, site: Site) -> None:
+    station, phone = door(), flat()
+    phone.dial(site.uri("door"))
+    assert "403" in phone.wait_closed().text
+    assert untouched(station)
+
+
+def test_a_second_call_is_told_that_the_door_is_busy(door: Door, flat: Flat, site: Site) -> None:
+    station, first, second = door(more='[incoming]\npermit = ["sip:*@site.example"]'), flat(), flat("flat2")
+    station.press()
+    first.wait_ringing()
+    first.answer()
+    station.wait_event("CallAnswered")
+    second.dial(site.uri("door"))
+    assert "486" in second.wait_closed().text
+    assert station.status()["state"] == "talking"
+    assert station.status()["counters"]["calls_refused"] == 1
+
+
+def test_options_from_the_server_is_answered(door: Door, site: Site, tmp_path: Path) -> None:
+    station = door()
+    with Stranger(site.proxy) as phone:
+        reply = phone.ask("OPTIONS", site.uri("door"))
+    assert reply.code in {200, 407}, reply.text
+    assert untouched(station)
+
+
+def test_a_stranger_is_refused_before_anything_exists(door: Door, site: Site) -> None:
+    station = door(more=AUTOMATIC)
+    target = sip_address(station, site)
+    with Stranger(target, "127.0.0.2") as stranger:
+        forged = {
+            "From": "<sip:flat1@site.example>;tag=1",
+            "Call-Info": "<sip:x>;answer-after=0",
+            "Alert-Info": "info=alert-autoanswer",
+        }
+        assert stranger.ask("INVITE", f"sip:door@{target}", forged).code == 403
+        for method in ("INFO", "REFER", "NOTIFY", "MESSAGE", "SUBSCRIBE", "BYE", "CANCEL", "UPDATE"):
+            stranger.send(method, f"sip:door@{target}", forged, "Signal=5\r\nDuration=160\r\n")
+        assert stranger.ask("OPTIONS", f"sip:door@{target}").code == 403
+    assert untouched(station)
+
+
+def test_the_servers_address_with_another_port_is_a_stranger(door: Door, site: Site, tmp_path: Path) -> None:
+    station = door(more=AUTOMATIC)
+    target = sip_address(station, site)
+    with Sipp(
+        tmp_path / "sipp",
+        caller(site.account("flat1"), site.uri("door"), info_digits("5#"), challenged=False),
+        target,
+    ) as sipp:
+        assert sipp.wait().successful == 0
+    assert untouched(station)

@@ -1,0 +1,88 @@
+"""The station stays registered, whatever the registrar does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.demo.account import Transport
+from deploy.demo.home import DOOR, Home
+from deploy.demo.program import free_port, wait_until
+from deploy.demo.site import Site
+from deploy.demo.station import Station, settings
+from tests.integration.conftest import USERS
+from tests.integration.station.conftest import Door
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.parametrize("algorithm", ["MD5", "SHA-256"])
+def test_registers_and_unregisters(tmp_path: Path, algorithm: str, transport: Transport) -> None:
+    with Home(
+        tmp_path, algorithm="SHA-256" if algorithm == "SHA-256" else "MD5", transport=transport
+    ) as home:
+        account = home.status()["accounts"][0]
+        assert account["state"] == "registered"
+        assert 0 < account["expires_s"] <= 300
+        assert len(home.site.registered(DOOR)) == 1
+        assert home.station.stop() == 0
+        assert home.site.registered(DOOR) == []
+
+
+def test_a_wrong_password_is_explained_and_the_bell_still_works(tmp_path: Path, site: Site) -> None:
+    text = settings(site.account("door"), [(site.uri("flat1"), 5)])
+    with Station(tmp_path / "door", "not-the-password", text) as station:
+        station.wait_event("HealthChanged")
+        account = station.status()["accounts"][0]
+        assert account["state"] == "unregistered"
+        assert "password" in account["reason"]
+        assert station.status()["panel"]["lamps"]["status"]["pattern"] == "fault"
+        station.press()
+        station.wait_event("CallEnded")
+        assert "not-the-password" not in station.program.tail(1000)
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_registrar_that_was_away_is_found_when_it_comes(tmp_path: Path, transport: Transport) -> None:
+    site = Site(tmp_path / "site", users=USERS)
+    text = settings(site.account("door", transport), [(site.uri("flat1"), 5)])
+    with Station(tmp_path / "door", USERS["door"], text) as station:
+        station.wait_event("HealthChanged", 20.0)
+        assert station.status()["accounts"][0]["state"] == "unregistered"
+        with site:
+            station.wait_registered(30.0)
+            assert wait_until(lambda: not station.status()["faults"], 5.0)
+
+
+def test_a_registrar_that_restarts_without_memory_is_registered_with_again(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site", users=USERS, remembers=False)
+    text = settings(site.account("door"), [(site.uri("flat1"), 5)]).replace(
+        'username = "door"', 'username = "door"\nexpires_seconds = 30'
+    )
+    with site, Station(tmp_path / "door", USERS["door"], text) as station:
+        station.wait_registered()
+        site.kill()
+        site.start()
+        site.wait_registered("door", 40.0)
+
+
+def test_a_name_that_does_not_resolve_is_said(tmp_path: Path, site: Site) -> None:
+    text = settings(site.account("door"), [(site.uri("flat1"), 5)]).replace(
+        f"sip:{site.proxy}", "sip:pbx.invalid:5060"
+    )
+    with Station(tmp_path / "door", USERS["door"], text) as station:
+        fault = station.wait_event("HealthChanged")["event"]["fault"]
+        assert "pbx.invalid does not resolve" in fault
+        station.press()
+        assert station.wait_action("RecordCall")["outcome"] == "unreachable"
+
+
+def test_a_taken_port_is_said_and_another_is_used(door: Door, site: Site, tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("0.0.0.0", free_port("127.0.0.1")))
+        port = taken.getsockname()[1]
+        station = door(more=f"[sip]\nport = {port}")
+        assert str(port) in station.status()["faults"]["sip"]
+        assert len(site.registered("door")) == 1

@@ -1,0 +1,313 @@
+"""What must hold whatever happens: random events at random times, beside a model of the world outside.
+
+The model knows only what the station was told and what it asked for; it keeps its own account of strikes,
+calls and typed digits, and never looks into the state to make up its mind.
+"""
+
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intercom.core.actions import (
+    Action,
+    Alert,
+    Answer,
+    Dial,
+    HangUp,
+    Lock,
+    Play,
+    RecordAccess,
+    Release,
+    ShowLamp,
+)
+from intercom.core.events import (
+    ButtonDown,
+    ButtonPressed,
+    ButtonUp,
+    CallAnswered,
+    CallEnded,
+    CallOffered,
+    CallRang,
+    CallRequested,
+    DigitReceived,
+    Event,
+    HangUpRequested,
+    HealthChanged,
+    OpenRequested,
+    Stopped,
+    StrikeMoved,
+    TimePassed,
+)
+from intercom.core.guide import Lamp, Tone, lamp_of, tone_of
+from intercom.core.policy import Door, Policy, Target
+from intercom.core.state import Idle, Off, State, next_deadline
+from intercom.core.station import step
+from intercom.runtime import Step
+from tests.fakes import FLAT, GUARD, OFFICE, Story
+
+CODES = {"front": "47*11#", "gate": "*0*#"}  # stars: no number looks like one
+POLICY = Policy(
+    buttons={"bell": (Target(FLAT, 25),), "office": (Target(OFFICE, 20), Target(GUARD, 15))},
+    doors={"front": Door(5, frozenset({CODES["front"]})), "gate": Door(3, frozenset({CODES["gate"]}))},
+)
+AUTOMATIC = Policy(POLICY.buttons, POLICY.doors, answer_automatically=True)
+HASTY = Policy(
+    POLICY.buttons, POLICY.doors, settle_seconds=0, repeat_seconds=0, outcome_seconds=0, hang_up_seconds=0.01
+)
+
+buttons = st.sampled_from(["bell", "office", "no such button"])
+doors = st.sampled_from(["front", "gate", "no such door"])
+calls = st.one_of(st.integers(1, 6), st.integers(-4, -1))
+texts = st.one_of(st.text(max_size=8), st.just("\udce9"))
+presses = st.one_of(
+    st.builds(ButtonDown, buttons), st.builds(ButtonUp, buttons), st.builds(ButtonPressed, buttons)
+)
+operators = st.one_of(
+    st.builds(CallRequested, st.sampled_from([FLAT, GUARD])),
+    st.just(HangUpRequested()),
+    st.builds(OpenRequested, doors),
+)
+sip = st.one_of(
+    st.builds(CallRang, calls, st.booleans()),
+    st.builds(CallAnswered, calls),
+    st.builds(CallEnded, calls, st.sampled_from([0, 200, 404, 408, 480, 486, 487, 503, 603, 999]), texts),
+)
+parts = st.one_of(
+    st.builds(StrikeMoved, doors, st.booleans()),
+    st.builds(HealthChanged, st.sampled_from(["sound", "pin"]), st.sampled_from([None, "gone"])),
+    st.just(TimePassed()),
+)
+digits = st.builds(DigitReceived, calls, st.one_of(st.sampled_from("0147#*#"), texts))
+events = st.one_of(presses, operators, sip, digits, parts)
+pauses = st.one_of(st.just(0.0), st.floats(0, 0.05), st.floats(0, 3), st.floats(0, 60), st.just(5.0))
+
+
+@st.composite
+def happenings(draw: st.DrawFn) -> list[tuple[float, Event]]:
+    """Events with the pause before each; rows of digits and visits come whole, so as not to be rare."""
+    happened: list[tuple[float, Event]] = []
+    offered = 0
+    for kind in draw(st.lists(st.integers(0, 7), max_size=40)):
+        pause = draw(pauses)
+        if kind == 0:
+            offered -= 1  # the SIP side numbers each offer anew
+            happened.append(
+                (pause, CallOffered(offered, draw(st.sampled_from([FLAT, "sip:x@home.example"]))))
+            )
+        elif kind == 1:
+            call = draw(calls)
+            code = draw(st.sampled_from([*CODES.values(), "47*12#", "47*11", "*11#"]))
+            happened += [
+                (draw(st.sampled_from([0.0, 0.4, 4.0])), DigitReceived(call, digit)) for digit in code
+            ]
+        elif kind == 2:
+            call = draw(calls)
+            happened += [(pause, ButtonPressed("bell")), (1.0, CallRang(call)), (1.0, CallAnswered(call))]
+        elif kind == 3:
+            happened.append((min(pause, 4.0), OpenRequested(draw(st.sampled_from(["front", "gate"])))))
+        else:
+            happened.append((pause, draw(events)))
+    if draw(st.integers(0, 2)) == 0:
+        happened.append((draw(pauses), Stopped()))
+    return happened
+
+
+policies = st.sampled_from([POLICY, AUTOMATIC, HASTY])
+
+
+@dataclass
+class World:
+    """What is outside the station, moved by its actions and by what it was told."""
+
+    policy: Policy
+    locks_at: dict[str, float] = field(default_factory=dict)
+    live: set[int] = field(default_factory=set)
+    established: set[int] = field(default_factory=set)
+    hung_up: dict[int, float] = field(default_factory=dict)
+    typed: str = ""
+    typing_until: float = 0.0
+    dialled: int = 0
+    lamp: Lamp = Lamp.READY
+    tone: Tone = Tone.SILENCE
+
+    def heard(self, event: Event, now: float, actions: tuple[Action, ...]) -> list[str]:
+        """Take in what happened; returns the doors that this event permits to open."""
+        for action in actions:
+            if isinstance(action, HangUp):
+                self.established.discard(action.call)
+        match event:
+            case StrikeMoved(door, False):
+                self.locks_at.pop(door, None)
+            case CallAnswered(call) if call in self.live and call not in self.hung_up:
+                if call not in self.established:
+                    self.typed = ""
+                self.established.add(call)
+            case CallEnded(call):
+                self.live.discard(call)
+                self.established.discard(call)
+                self.hung_up.pop(call, None)
+            case OpenRequested(door):
+                return [door]
+            case DigitReceived(call, digit) if call in self.established:
+                if not self.typed or now >= self.typing_until:
+                    self.typed, self.typing_until = "", now + self.policy.code_seconds
+                self.typed += digit
+                if digit == "#":
+                    code, self.typed = self.typed, ""
+                    return [door for door, known in CODES.items() if known == code]
+        return []
+
+    def did(self, action: Action, now: float, permitted: list[str]) -> None:
+        """Carry out an action, and see that it may be carried out."""
+        match action:
+            case Dial(call):
+                assert call == self.dialled + 1, "each ring has its own number"
+                self.dialled = call
+                self._begin(call, now)
+            case Alert(call):
+                self._begin(call, now, answered=False)
+            case Answer(call):
+                self.live.add(call)
+            case HangUp(call):
+                assert call in self.live or call < 0, "only what lives can be hung up"
+                self.hung_up[call] = now + self.policy.hang_up_seconds
+            case Release(door, seconds):
+                assert door in permitted, "nobody asked for this door"
+                assert door not in self.locks_at, "one release for one request"
+                assert seconds == self.policy.doors[door].release_seconds
+                self.locks_at[door] = now + seconds
+            case Lock(door):
+                self.locks_at.pop(door, None)
+            case ShowLamp(lamp):
+                self.lamp = lamp
+            case Play(tone):
+                self.tone = tone
+            case RecordAccess(door=str(door), granted=True):
+                assert door in permitted
+
+    def _begin(self, call: int, now: float, *, answered: bool = True) -> None:
+        unconfirmed = {old for old, until in self.hung_up.items() if now < until}
+        others = self.live - self.hung_up.keys() | unconfirmed
+        assert not others, f"{others} still live while {call} begins"
+        if answered:
+            self.live.add(call)
+
+
+def play(
+    happened: list[tuple[float, Event]], policy: Policy, *, punctual: bool
+) -> tuple[World, State, float]:
+    """Let it all happen and check each step; a punctual runtime meets each deadline when it is due."""
+    state, now, world = State(), 1000.0, World(policy)
+    for pause, event in happened:
+        end = now + pause
+        while punctual and (due := next_deadline(state, policy.settle_seconds)) is not None and due <= end:
+            now = max(now, due)
+            state = check(world, state, TimePassed(), now)
+        now = end
+        state = check(world, state, event, now)
+    return world, state, now
+
+
+def check(world: World, state: State, event: Event, now: float) -> State:
+    """Take a step, which must be the same as to meet what is due first and to take in the event then."""
+    at_once, done = step(state, event, now, world.policy)
+    parts: list[Action] = []
+    for each in (TimePassed(), event):
+        state, actions = step(state, each, now, world.policy)
+        parts += actions
+        look(world, state, each, now, actions)
+    assert at_once == state
+    assert [action for action in done if not isinstance(action, ShowLamp | Play)] == [
+        action for action in parts if not isinstance(action, ShowLamp | Play)
+    ]
+    return state
+
+
+def look(world: World, state: State, event: Event, now: float, actions: tuple[Action, ...]) -> None:
+    """Carry out the actions of a step in the model, and see that nothing is wrong with the world."""
+    permitted = world.heard(event, now, actions)
+    for action in actions:
+        world.did(action, now, permitted)
+    assert sum(isinstance(action, Dial) for action in actions) <= 1, "one ring at a time"
+    assert all(now < until for until in world.locks_at.values()), "a strike is released past its deadline"
+    assert world.lamp is lamp_of(state), "the lamp tells what the station does"
+    assert world.tone is tone_of(state), "the tone tells what the station does"
+    if world.lamp is not Lamp.DOOR_OPEN:
+        assert (world.lamp is Lamp.TALKING) == bool(world.established), "it tells when the microphone is live"
+    deadline = next_deadline(state, world.policy.settle_seconds)
+    assert deadline is None or deadline > now, "what is due is done"
+    if isinstance(state.phase, Off):
+        assert not world.locks_at, "a station that is off holds no door open"
+        assert not world.live - world.hung_up.keys(), "a station that is off holds no call"
+
+
+@given(happenings(), policies, st.booleans())
+def test_doors_calls_lamp_and_tone(
+    happened: list[tuple[float, Event]], policy: Policy, punctual: bool
+) -> None:
+    play(happened, policy, punctual=punctual)
+
+
+@given(happenings(), policies, st.booleans())
+def test_every_call_ends_and_every_door_locks_even_if_the_sip_side_never_speaks_again(
+    happened: list[tuple[float, Event]], policy: Policy, punctual: bool
+) -> None:
+    world, state, now = play(happened, policy, punctual=punctual)
+    story = Story(policy, state, now)
+    for action in story.wait(2 * (policy.talk_seconds + 60)):
+        if isinstance(action, HangUp):
+            world.hung_up[action.call] = story.now
+        elif isinstance(action, Dial):
+            world.live.add(action.call)
+        elif isinstance(action, Lock):
+            world.locks_at.pop(action.door)
+    assert isinstance(story.phase, Idle | Off)
+    assert world.locks_at == {}
+    assert world.live <= world.hung_up.keys()
+    assert next_deadline(story.state, policy.settle_seconds) is None
+
+
+@given(happenings(), policies, st.integers(1000, 1099), st.text(max_size=2))
+def test_what_is_said_about_a_call_that_is_not_ours_changes_nothing(
+    happened: list[tuple[float, Event]], policy: Policy, number: int, digit: str
+) -> None:
+    _, state, now = play(happened, policy, punctual=True)
+    number += state.calls
+    for event in (
+        CallRang(number, early_media=True),
+        CallAnswered(number),
+        CallEnded(number, 200, "OK"),
+        DigitReceived(number, digit),
+        DigitReceived(number, "#"),
+        CallRang(-number),
+        CallAnswered(-number),
+        CallEnded(-number, 487, "Request Terminated"),
+        DigitReceived(-number, "#"),
+    ):
+        assert step(state, event, now, policy) == (state, ())
+
+
+@given(happenings(), policies, st.permutations(list(CODES.values())))
+def test_no_code_is_ever_shown(happened: list[tuple[float, Event]], policy: Policy, codes: list[str]) -> None:
+    """Neither in an event, an action, a record or a step, nor in the state, while codes are typed."""
+    typed = [DigitReceived(1, digit) for code in codes for digit in code]
+    visit: list[tuple[float, Event]] = [(1.0, ButtonPressed("bell")), (1.0, CallAnswered(1))]
+    visit += [(0.1, digit) for digit in typed]
+    story, shown, opened = Story(policy), [repr(policy)], 0
+    for pause, event in visit + happened:
+        actions = tuple(story.wait(pause) + story.tell(event))
+        opened += sum(isinstance(action, Release) for action in actions)
+        line = f"{event}: {''.join(f'; {action}' for action in actions)}"
+        shown += [line, repr(Step(0, event, "Idle", "Talking", actions)), repr(story.state)]
+    assert opened >= 2
+    for line in shown:
+        for code in codes:
+            assert code.removesuffix("#") not in line
+
+
+@given(happenings(), policies)
+def test_two_runs_of_the_same_events_are_the_same(
+    happened: list[tuple[float, Event]], policy: Policy
+) -> None:
+    assert play(happened, policy, punctual=False) == play(happened, policy, punctual=False)

@@ -1,0 +1,416 @@
+"""A settings file is used whole or not at all, and every mistake in it is said at once."""
+
+import random
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from intercom.core.policy import Door, Policy, Target
+from intercom.settings.loading import LARGEST_FILE, WrongSettings, load, policy, read_password
+from intercom.settings.schema import Settings
+
+PASSWORD = "hunter2-and-more"  # a needle for the searches below
+
+VALID = """\
+[station]
+name = "Front door"
+board = "simulated"
+
+[sip]
+port = 5070
+
+[[account]]
+uri = "sip:door@site.example"
+registrar = "sip:127.0.0.1:5060;transport=udp"
+username = "door"
+password_file = "door.secret"
+expires_seconds = 120
+
+[[button]]
+name = "bell"
+pin = 17
+ring = [{ to = "sip:flat1@site.example", seconds = 25 }, { to = "sip:guard@site.example" }]
+
+[[lamp]]
+name = "status"
+pin = 22
+
+[[door]]
+name = "front"
+pin = 27
+release_seconds = 5
+codes = [{ dtmf = "4711#" }, { dtmf = "0*0#" }]
+
+[sound]
+device = "none"
+
+[incoming]
+permit = ["sip:Flat1@Site.Example", "sip:*@home.example"]
+answer = "automatic"
+
+[timing]
+settle_seconds = 0.05
+repeat_seconds = 1
+talk_seconds = 60
+"""
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    file = tmp_path / "door.secret"
+    file.write_text(PASSWORD + "\n")
+    file.chmod(0o600)
+    return file
+
+
+@pytest.fixture
+def write(tmp_path: Path, secret: Path) -> Write:
+    def write(content: str | bytes) -> Path:
+        file = tmp_path / "intercom.toml"
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        return file
+
+    return write
+
+
+def mistakes(file: Path) -> list[tuple[str, str]]:
+    """What is wrong with a file, as key and reason; each names the file and fits on one line."""
+    with pytest.raises(WrongSettings) as caught:
+        load(file)
+    for mistake in caught.value.mistakes:
+        assert mistake.file == file
+        assert str(mistake).startswith(f"{file}: ")
+        assert "\n" not in str(mistake)
+    assert str(caught.value) == "\n".join(map(str, caught.value.mistakes))
+    return [(mistake.key, mistake.reason) for mistake in caught.value.mistakes]
+
+
+# A good file
+
+
+def test_a_good_file(write: Write) -> None:
+    loaded = load(write(VALID))
+    account = loaded.account[0]
+    assert (account.name, account.host, account.port, account.transport) == (
+        "door@site.example", "127.0.0.1", 5060, "udp"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("registrar", "host", "port", "transport"),
+    [
+        ("sip:pbx.example", "pbx.example", 5060, "udp"),
+        ("sip:pbx.example;transport=tcp", "pbx.example", 5060, "tcp"),
+        ("sip:[2001:db8::1]:5080", "2001:db8::1", 5080, "udp"),
+        ("sip:192.0.2.1:65535;transport=udp", "192.0.2.1", 65535, "udp"),
+    ],
+)
+def test_the_registrar_in_parts(write: Write, registrar: str, host: str, port: int, transport: str) -> None:
+    account = load(write(VALID.replace("sip:127.0.0.1:5060;transport=udp", registrar))).account[0]
+    assert (account.host, account.port, account.transport) == (host, port, transport)
+
+
+def test_the_policy_that_a_file_makes(write: Write) -> None:
+    assert policy(load(write(VALID))) == Policy(
+        buttons={"bell": (Target("sip:flat1@site.example", 25), Target("sip:guard@site.example", 30))},
+        doors={"front": Door(5, frozenset({"4711#", "0*0#"}))},
+        permitted=frozenset({"sip:flat1@site.example", "sip:*@home.example"}),
+        answer_automatically=True,
+        settle_seconds=0.05,
+        repeat_seconds=1,
+        talk_seconds=60,
+    )
+
+
+def test_the_policy_of_the_shortest_file_answers_nobody_by_itself(write: Write) -> None:
+    short = VALID[VALID.index("[[account]]") : VALID.index("[[lamp]]")]
+    rules = policy(load(write(short)))
+    assert rules.doors == {}
+    assert rules.permitted == frozenset()
+    assert not rules.answer_automatically
+    assert rules == Policy(rules.buttons, {})
+
+
+# Mistakes
+
+
+def test_every_mistake_is_told_at_once_with_its_key(write: Write) -> None:
+    text = (
+        VALID.replace('name = "Front door"', 'name = ""')
+        .replace("port = 5070", 'port = "5070"')
+        .replace('username = "door"\n', "")
+        .replace("pin = 17", "pin = 54")
+        .replace('to = "sip:guard@site.example"', 'to = "guard"')
+        .replace('name = "status"', 'name = "status"\ncolour = "red"')
+        .replace("release_seconds = 5", "release_seconds = 61")
+        .replace('dtmf = "0*0#"', 'dtmf = "0A0#"')
+        .replace('answer = "automatic"', 'answer = "always"')
+        .replace('"sip:*@home.example"', '"home.example"')
+    )
+    assert mistakes(write(text + "[web]\nport = 80\n")) == [
+        ("station.name", "must be 1 to 32 letters, digits, spaces, '_', '.' or '-'"),
+        ("sip.port", "Input should be a valid integer"),
+        ("account[1].username", "is missing"),
+        ("button[1].pin", "Input should be less than or equal to 53"),
+        ("button[1].ring[2].to", "is not a SIP address such as sip:flat1@site.example"),
+        ("lamp[1].colour", "is not a known setting"),
+        ("door[1].release_seconds", "Input should be less than or equal to 60"),
+        ("door[1].codes[2].dtmf", "must be 1 to 15 digits or '*', and '#' at the end"),
+        ("incoming.permit[2]", "is not sip:user@host, or sip:*@host for everyone of a domain"),
+        ("incoming.answer", "Input should be 'press' or 'automatic'"),
+        ("web", "is not a known setting"),
+    ]
+
+
+def test_an_empty_file_lacks_what_every_station_needs(write: Write) -> None:
+    assert mistakes(write("")) == [("account", "is missing"), ("button", "is missing")]
+
+
+def test_a_wrong_entry_is_not_also_called_missing(write: Write) -> None:
+    text = VALID.replace("ring = [{ to", "ring = [{ too")
+    keys = [key for key, _ in mistakes(write(text))]
+    assert keys == ["button[1].ring[1].to", "button[1].ring[1].too"]
+
+
+@pytest.mark.parametrize(
+    ("registrar", "reason"),
+    [
+        ("sip:pbx.example:0", "names port 0, which is not between 1 and 65535"),
+        ("sip:pbx.example:65536", "names port 65536, which is not between 1 and 65535"),
+        (
+            "pbx.example",
+            "is not sip:HOST or sip:HOST:PORT, with ;transport=udp or ;transport=tcp if wanted",
+        ),
+        (
+            "sips:pbx.example",
+            "is not sip:HOST or sip:HOST:PORT, with ;transport=udp or ;transport=tcp if wanted",
+        ),
+    ],
+)
+def test_a_wrong_registrar(write: Write, registrar: str, reason: str) -> None:
+    text = VALID.replace("sip:127.0.0.1:5060;transport=udp", registrar)
+    assert ("account[1].registrar", reason) in mistakes(write(text))
+
+
+def test_names_pins_and_codes_that_clash(write: Write) -> None:
+    more = """
+[[button]]
+name = "bell"
+pin = 22
+ring = [{ to = "sip:flat2@site.example" }]
+
+[[lamp]]
+name = "status"
+pin = 5
+
+[[door]]
+name = "front"
+pin = 17
+codes = [{ dtmf = "1#" }, { dtmf = "4711#" }]
+
+[[door]]
+name = "bell"
+pin = 6
+codes = [{ dtmf = "4711#" }]
+"""
+    assert mistakes(write(VALID + more)) == [
+        ("button[2].name", "'bell' is already the name of button[1]"),
+        ("lamp[1].pin", "22 is already the pin of button[2]"),
+        ("lamp[2].name", "'status' is already the name of lamp[1]"),
+        ("door[2].name", "'front' is already the name of door[1]"),
+        ("door[2].pin", "17 is already the pin of button[1]"),
+        ("door[2].codes[2].dtmf", "is already a code of door[1]"),
+        ("door[3].codes[1].dtmf", "is already a code of door[1]"),
+    ]
+
+
+def test_clashes_are_found_behind_other_mistakes_and_beside_wrong_types(write: Write) -> None:
+    text = VALID.replace("pin = 22", "pin = 17").replace('name = "front"', "name = 5") + "colour = 1\n"
+    keys = [key for key, _ in mistakes(write(text))]
+    assert keys == ["door[1].name", "timing.colour", "lamp[1].pin"]
+
+
+@pytest.mark.parametrize("kind", ["button", "door", "account", "lamp"])
+@pytest.mark.parametrize("value", ["5", "[5]", '"x"', "[[5]]", "{ name = 1 }"])
+def test_wrong_shapes_are_mistakes_not_errors(write: Write, kind: str, value: str) -> None:
+    keys = {key for key, _ in mistakes(write(f"{kind} = {value}\n"))}
+    assert any(key.startswith(kind) for key in keys)
+
+
+# Files that are no settings
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    assert mistakes(tmp_path / "none.toml") == [("", "cannot be read: No such file or directory")]
+    assert mistakes(tmp_path) == [("", "cannot be read: Is a directory")]
+
+
+def test_a_file_of_ten_megabytes(write: Write) -> None:
+    assert mistakes(write(b"#" * 10_000_000)) == [("", "is larger than 1 MiB: this is not a settings file")]
+
+
+def test_the_largest_file_is_still_read(write: Write) -> None:
+    padded = VALID.encode() + b"#" * (LARGEST_FILE - len(VALID))
+    assert isinstance(load(write(padded)), Settings)
+
+
+def test_a_file_that_is_no_text(write: Write) -> None:
+    assert mistakes(write(b'[station]\nname = "\xff"')) == [("", "is not UTF-8 text (byte 18)")]
+
+
+@pytest.mark.parametrize(
+    "text", ["station = ", "x = " + "[" * 5000, "x = " + "1" * 5000, "a.b = 1\na = 2", "\0", "x = 2021-02-30"]
+)
+def test_a_file_that_is_no_toml(write: Write, text: str) -> None:
+    ((key, reason),) = mistakes(write(text))
+    assert key == ""
+    assert reason.startswith("is not TOML: ")
+    assert len(reason) < 200
+
+
+# Damage
+
+
+def judge(file: Path) -> Settings | WrongSettings:
+    """Whatever stands in a file, these two are all that may come out; anything else fails the test."""
+    try:
+        return load(file)
+    except WrongSettings as wrong:
+        return wrong
+
+
+def test_a_file_cut_short_at_any_byte(write: Write) -> None:
+    whole = VALID.encode()
+    complete = [end for end in range(len(whole) + 1) if isinstance(judge(write(whole[:end])), Settings)]
+    assert len(whole) in complete
+    needed = whole.index(b"[[lamp]]") - 2
+    assert not [end for end in complete if end < needed - 1], "half a file is not a smaller file"
+
+
+def test_flipped_bits(write: Write) -> None:
+    whole, random_bits = VALID.encode(), random.Random(7)
+    for place in random_bits.sample(range(len(whole) * 8), 1500):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        judge(write(bytes(damaged)))
+
+
+@given(st.binary(max_size=200))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_noise(write: Write, noise: bytes) -> None:
+    assert isinstance(judge(write(noise)), WrongSettings)
+
+
+values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)).filter(
+        lambda value: value is not None
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from("abc"), inner)),
+    max_leaves=5,
+)
+
+
+def toml(value: object) -> str:
+    """A value as TOML."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return '"' + "".join(f"\\U{ord(character):08x}" for character in value) + '"'
+        case list():
+            return f"[{', '.join(map(toml, value))}]"
+        case dict():
+            return "{" + ", ".join(f"{key} = {toml(each)}" for key, each in value.items()) + "}"
+        case _:
+            return str(value)
+
+
+KEYS = [line for line in VALID.splitlines() if " = " in line]
+
+
+@given(st.sampled_from(KEYS), values)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_value_for_any_key(write: Write, line: str, value: object) -> None:
+    judge(write(VALID.replace(line, f"{line.partition(' = ')[0]} = {toml(value)}", 1)))
+
+
+# Secrets
+
+
+def test_neither_code_nor_password_is_ever_shown(write: Write) -> None:
+    loaded = load(write(VALID))
+    assert PASSWORD not in repr(loaded)
+    text = VALID.replace('"4711#"', '"4711A#"').replace("[sound]", f'[sound]\npassword = "{PASSWORD}"')
+    with pytest.raises(WrongSettings) as caught:
+        load(write(text))
+    told = "".join(traceback.format_exception(caught.value))
+    assert "4711A" not in told
+    assert PASSWORD not in told
+
+
+def test_a_password_is_the_line_in_the_file(tmp_path: Path, secret: Path) -> None:
+    assert read_password("door.secret", tmp_path / "intercom.toml") == PASSWORD
+    assert read_password(str(secret), Path("/etc/intercom/intercom.toml")) == PASSWORD
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601])
+def test_a_password_that_others_may_read_is_refused(write: Write, secret: Path, mode: int) -> None:
+    secret.chmod(mode)
+    assert mistakes(write(VALID)) == [
+        ("account[1].password_file", f"{secret} may be read by others: chmod 600 it")
+    ]
+
+
+def test_a_password_that_is_missing(write: Write, secret: Path) -> None:
+    secret.unlink()
+    assert mistakes(write(VALID)) == [
+        ("account[1].password_file", f"{secret} cannot be read: No such file or directory")
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines\n", b"a\0b", b"tab\tbed"])
+def test_a_password_must_be_one_line(write: Write, secret: Path, content: bytes) -> None:
+    secret.write_bytes(content)
+    assert mistakes(write(VALID)) == [
+        ("account[1].password_file", f"{secret} must hold the password as one line of text")
+    ]
+
+
+def test_a_password_must_be_text(write: Write, secret: Path) -> None:
+    secret.write_bytes(b"\xff\xfe\n")
+    assert mistakes(write(VALID)) == [("account[1].password_file", f"{secret} is not UTF-8 text")]
+
+
+@pytest.mark.parametrize("name", ["", "a\\u0000b", "a\\nb"])
+def test_a_password_file_that_cannot_be_a_name(write: Write, name: str) -> None:
+    assert ("account[1].password_file", "must be one line of text") in mistakes(
+        write(VALID.replace("door.secret", name))
+    )
+
+
+def test_a_credential_wins_over_the_file(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "door.secret").write_text("from systemd\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    assert read_password("/elsewhere/door.secret", write(VALID)) == "from systemd"
+
+
+def test_without_such_a_credential_the_file_counts(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "nowhere"))
+    assert read_password("door.secret", write(VALID)) == PASSWORD
