@@ -1,4 +1,4 @@
-"""`make run`: our SIP server, a demo phone and the station with a simulated panel, and a console to play with.
+"""`make run`: our SIP server, a demo phone, the station with a simulated panel, and a console to play with.
 
 In a terminal Enter presses the bell and `0-9 * #` are keys of the demo phone. Without one it prints each
 step and runs until SIGTERM. Ctrl-C ends everything that was started.

@@ -94,10 +94,7 @@ def answers(*within: str, rings_ms: int = 0, early_media: bool = False) -> str:
         _reply(200, _SDP),
         _receive("request", "ACK"),
         # SIPp's own [next_url] takes a display name along, which no request line may have.
-        *(
-            step.format(me="[$to_uri]", peer="[$from]").replace("[next_url]", "[$contact]")
-            for step in within
-        ),
+        *(step.format(me="[$to_uri]", peer="[$from]").replace("[next_url]", "[$contact]") for step in within),
         _receive("request", "BYE"),
         _reply(200),
     )

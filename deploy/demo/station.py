@@ -225,7 +225,7 @@ class Station:
         return self.wait_step(wanted, timeout, f"for {kind} {fields or ''}")
 
     def wait_action(self, kind: str, timeout: float = 10.0) -> dict[str, Any]:
-        """Block for the next step with an action of this kind; returns the action and the step's time as `at`."""
+        """Block for the next step with an action of this kind; the action, with the step's time as `at`."""
         step = self.wait_step(
             lambda step: any(action["type"] == kind for action in step["actions"]), timeout, f"with {kind}"
         )

@@ -8,8 +8,8 @@
     POST /hangup            {}
     POST /open              {"door": NAME}
 
-Answers are JSON; a refusal is `{"error": WHY}` with 400, 404, 405, 409, 413 or 500. Who may connect is decided
-by the socket's permissions alone. h11 reads HTTP, so that no more of the web is loaded than a door needs.
+Answers are JSON; a refusal is `{"error": WHY}` with 400, 404, 405, 409, 413 or 500. Who may connect is
+decided by the socket's permissions alone. h11 reads HTTP: no more of the web is loaded than a door needs.
 """
 
 import asyncio
@@ -137,7 +137,7 @@ def _sent(method: str, query: str, body: bytes) -> Mapping[str, Any]:
         return {key: values[-1] for key, values in parse_qs(query).items()}
     try:
         data = json.loads(body or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Refused(400, "the body is not JSON") from None
     if not isinstance(data, dict):
         raise Refused(400, "the body is not a JSON object")
