@@ -224,6 +224,7 @@ class FakeEngine:
         self.waits: list[float] = []
         self.datagrams: list[bytes] = []
         self.polling: Ear[int] = Ear()
+        self.on_wake: Callable[[], None] = lambda: None
         self.closed = False
 
     @property
@@ -239,6 +240,7 @@ class FakeEngine:
         ready, _, _ = select.select([self._socket], [], [], TIME_LIMIT if self._patient else seconds)
         if ready:
             self.datagrams.append(self._socket.recv(64))
+            self.on_wake()
         elif self._patient:
             raise TimeoutError("nothing woke the engine")
 

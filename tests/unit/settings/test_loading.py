@@ -183,6 +183,22 @@ def test_a_wrong_entry_is_not_also_called_missing(write: Write) -> None:
     assert keys == ["button[1].ring[1].to", "button[1].ring[1].too"]
 
 
+def test_a_list_whose_only_entry_is_wrong_is_not_also_called_too_short(write: Write) -> None:
+    text = VALID.replace(', { to = "sip:guard@site.example" }', "").replace(
+        'to = "sip:flat1@site.example"', "to = 5"
+    )
+    assert mistakes(write(text)) == [("button[1].ring[1].to", "Input should be a valid string")]
+
+
+def test_an_empty_list_is_too_short(write: Write) -> None:
+    text = VALID.replace(
+        '[{ to = "sip:flat1@site.example", seconds = 25 }, { to = "sip:guard@site.example" }]', "[]"
+    )
+    ((key, reason),) = mistakes(write(text))
+    assert key == "button[1].ring"
+    assert "at least 1 item" in reason
+
+
 @pytest.mark.parametrize(
     ("registrar", "reason"),
     [

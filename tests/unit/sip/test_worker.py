@@ -150,6 +150,15 @@ def test_stopping_does_the_jobs_that_are_left_and_closes_the_engine(start: Start
     assert thread.deaths.rest() == []
 
 
+def test_a_job_that_comes_while_the_thread_ends_is_still_done(start: Start) -> None:
+    thread = start(FakeEngine(patient=True))
+    thread.engine.polling.next()
+    done: Ear[bool] = Ear()
+    thread.engine.on_wake = lambda: thread.worker.submit(lambda engine: done(engine.closed))
+    assert thread.worker.stop(TIME_LIMIT)
+    assert done.rest() == [False]
+
+
 def test_after_the_end_jobs_are_not_an_error(start: Start) -> None:
     thread = start(FakeEngine(patient=True))
     assert thread.worker.stop(TIME_LIMIT)
