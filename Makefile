@@ -24,8 +24,11 @@ visit: setup  ## one whole visit without a person, with a timeline
 test: visit  ## the visit, then all tests: unit, integration, system
 	@cd $(HERE) && $(PY) -m pytest -q
 
-check: setup  ## style, types, layers
+check: setup  ## style, types, layers, and the core's branch coverage by its example tests
 	@cd $(HERE) && .venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
+	@cd $(HERE) && export COVERAGE_FILE=build/coverage && mkdir -p build && \
+	    $(PY) -m coverage run --branch --source intercom.core -m pytest -q tests/unit/core --ignore tests/unit/core/test_properties.py && \
+	    $(PY) -m coverage report --fail-under 100 --skip-covered
 
 bench: setup  ## the figures of the README, measured here
 	@cd $(HERE) && $(PY) -m tests.bench

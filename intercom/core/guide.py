@@ -4,6 +4,7 @@ Both are derived from the state alone, so a lamp can never disagree with what th
 """
 
 from enum import StrEnum
+from typing import assert_never
 
 from intercom.core.ringing import Outcome
 from intercom.core.state import Calling, Concluded, Ending, Idle, Off, Offered, State, Talking
@@ -65,6 +66,8 @@ def lamp_of(state: State) -> Lamp:
             return Lamp(outcome.value)
         case Off():
             return Lamp.DARK
+        case _:
+            assert_never(state.phase)
 
 
 def tone_of(state: State) -> Tone:
@@ -84,3 +87,5 @@ def tone_of(state: State) -> Tone:
             return Tone.END
         case Concluded(outcome=outcome):
             return Tone(outcome.value)
+        case _:
+            assert_never(state.phase)

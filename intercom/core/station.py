@@ -120,8 +120,8 @@ def _handle(state: State, event: Event, now: float, policy: Policy) -> Result:
             return _ended(state, call, status, reason, now, policy)
         case DigitReceived(call, digit):
             return _digit(state, call, digit, now, policy)
-        case StrikeMoved(door, released):
-            return (state if released else _without(state, door)), ()
+        case StrikeMoved():
+            return state, ()  # told for those who watch; the deadline in the state decides
         case HealthChanged(part, fault):
             others = {name: why for name, why in state.faults.items() if name != part}
             return replace(state, faults=others if fault is None else others | {part: fault}), ()
@@ -146,7 +146,8 @@ def _expire(state: State, now: float, policy: Policy) -> Result:
 def _meet(state: State, deadline: float, now: float, policy: Policy) -> Result:
     for door, until in state.released.items():
         if until == deadline:
-            return _without(state, door), (Lock(door),)
+            others = {name: until for name, until in state.released.items() if name != door}
+            return replace(state, released=others), (Lock(door),)
     for button, contact in state.contacts.items():
         if contact_deadline(contact, policy.settle_seconds) == deadline:
             return _settle(state, button, contact, now, policy)
@@ -209,6 +210,10 @@ def _press(state: State, button: str, now: float, policy: Policy) -> Result:
             return _dial(state, button, targets, now)
         case Calling(button=calling) as phase if calling != button:
             return _give_up(state, phase, Outcome.CANCELLED, button, targets, now, policy)
+        case Talking(button=talking, since=since) if talking not in {None, button} or (
+            now - since < policy.repeat_seconds
+        ):
+            return state, ()  # somebody else's conversation, or a finger that came just after the answer
         case Calling() | Talking():
             return _hang_up(state, now, policy)
         case Ending() as phase:
@@ -312,13 +317,11 @@ def _over(state: State, ending: Ending, reason: str, now: float, policy: Policy)
 
 def _record(ending: Ending, reason: str) -> RecordCall:
     ended = ending.ended
-    match ended:
-        case Calling(button=button):
-            direction = "out"
-        case Offered():
-            direction, button = "in", None
-        case Talking(direction=direction, button=button):
-            pass
+    if isinstance(ended, Talking):
+        direction = ended.direction
+    else:
+        direction = "out" if isinstance(ended, Calling) else "in"
+    button = None if isinstance(ended, Offered) else ended.button
     return RecordCall(direction, button, ended.peer, ending.outcome, reason, ending.talked)
 
 
@@ -351,11 +354,6 @@ def _open(state: State, door: str, how: str, peer: str, now: float, policy: Poli
     released = {**state.released, door: now + rule.release_seconds}
     granted = RecordAccess(door, how, peer, True, "")
     return replace(state, released=released), (Release(door, rule.release_seconds), granted)
-
-
-def _without(state: State, door: str) -> State:
-    """A door is locked again: forget its deadline."""
-    return replace(state, released={name: until for name, until in state.released.items() if name != door})
 
 
 # The end

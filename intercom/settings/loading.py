@@ -26,7 +26,8 @@ class Mistake:
 
     def __str__(self) -> str:
         """One line for a person."""
-        return f"{self.file}: {self.key}: {self.reason}" if self.key else f"{self.file}: {self.reason}"
+        text = f"{self.file}: {self.key}: {self.reason}" if self.key else f"{self.file}: {self.reason}"
+        return " ".join(text.split())  # a key may hold a line break
 
 
 class WrongSettings(ValueError):
@@ -75,16 +76,10 @@ _WORDS = {"missing": "is missing", "extra_forbidden": "is not a known setting"}
 
 
 def _schema_mistakes(path: Path, error: ValidationError) -> list[Mistake]:
-    items = error.errors(include_input=False, include_url=False)
     mistakes = []
-    for item in items:
-        place = item["loc"]
-        if item["type"] == "too_short" and any(
-            place == other["loc"][: len(place)] for other in items if other != item
-        ):
-            continue  # the list is short only because the entry in it is wrong, which is said by itself
+    for item in error.errors(include_input=False, include_url=False):
         key = ""
-        for part in place:
+        for part in item["loc"]:
             key += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if key else part
         reason = _WORDS.get(item["type"]) or item["msg"].removeprefix("Value error, ")
         mistakes.append(Mistake(path, key, reason))

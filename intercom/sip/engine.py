@@ -32,6 +32,7 @@ BRIDGE_HERTZ = 16000
 NO_ECHO_CANCELLER = 0
 ECHO_TAIL_MILLISECONDS = 200
 COLLECT_SECONDS = 1.0
+LINGER_SECONDS = 2.0
 IDLE_COLLECT_SECONDS = 600.0
 
 Tell = Callable[[Any], None]
@@ -344,7 +345,7 @@ class Engine:
         """Drop a call that is over. Its object dies here, on this thread, before its slot is used again."""
         if self._calls.pop(number, None) is not None:
             self.tell(CallEnded(number, status, reason))
-            self._later(0, self._rest)
+            self._rest()
             self._later(COLLECT_SECONDS, gc.collect)
 
     def statistics(self, number: int) -> dict[str, Any] | None:

@@ -121,6 +121,8 @@ class Supervisor:
             address = await self._resolve(self._host, self._port)
         except (OSError, UnicodeError) as error:  # the second: a label that is empty or too long
             return f"the name {self._host} does not resolve: {getattr(error, 'strerror', None) or error}"
+        while not self._answers.empty():  # what is left of the attempt before
+            self._answers.get_nowait()
         self._register(address)
         while True:
             answer = await self._answers.get()

@@ -15,6 +15,7 @@ from intercom.core.events import (
     DigitReceived,
     HealthChanged,
     OpenRequested,
+    Stopped,
     StrikeMoved,
     TimePassed,
 )
@@ -92,7 +93,7 @@ async def test_without_a_deadline_nothing_is_left_on_the_loop() -> None:
     runtime = Runtime(POLICY, lambda action: None)
     runtime.post(OpenRequested("front"))
     assert runtime._timer is not None
-    runtime.post(StrikeMoved("front", False))
+    runtime.post(Stopped())
     assert runtime._timer is None
     runtime.close()
 

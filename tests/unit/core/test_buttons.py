@@ -144,8 +144,19 @@ def test_a_press_while_they_talk_hangs_up() -> None:
     story.press()
     story.tell(CallRang(1), CallAnswered(1))
     story.wait(40)
-    assert story.press("office") == [HangUp(1), ShowLamp(Lamp.READY)]
-    assert story.end(1) == [called(Outcome.ANSWERED, "OK", talked=40.0), Play(Tone.END)]
+    assert story.press("office") == [], "somebody else's conversation"
+    story.wait(3)
+    assert story.press() == [HangUp(1), ShowLamp(Lamp.READY)]
+    assert story.end(1) == [called(Outcome.ANSWERED, "OK", talked=43.0), Play(Tone.END)]
+
+
+def test_a_press_just_after_the_answer_is_impatience() -> None:
+    story = Story()
+    story.press()
+    story.wait(10)
+    story.tell(CallAnswered(1))
+    story.wait(0.2)
+    assert story.press() == []
 
 
 def test_a_press_during_the_hang_up_rings_again() -> None:

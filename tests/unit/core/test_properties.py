@@ -137,8 +137,6 @@ class World:
             if isinstance(action, HangUp):
                 self.established.discard(action.call)
         match event:
-            case StrikeMoved(door, False):
-                self.locks_at.pop(door, None)
             case CallAnswered(call) if call in self.live and call not in self.hung_up:
                 if call not in self.established:
                     self.typed = ""
