@@ -84,6 +84,9 @@ class Journal:
         database = sqlite3.connect(self.file)
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
+        # Small: the defaults take 3 MB of memory, most of it at the first checkpoint.
+        database.execute("PRAGMA wal_autocheckpoint=64")
+        database.execute("PRAGMA cache_size=-128")
         database.execute(_SCHEMA)
         return database
 

@@ -2,8 +2,8 @@
 
     python bare.py ORDERS URI PROXY USER PASSWORD TO
 
-It says `registered`, and calls TO for each datagram at the Unix socket ORDERS. It polls every 10 ms, as such
-scripts do.
+It says `registered`, and calls TO for each datagram at the Unix socket ORDERS. It polls every millisecond, which no
+device would: the hardest to be compared with.
 """
 
 import socket
@@ -53,7 +53,7 @@ def main(orders: str, uri: str, proxy: str, user: str, password: str, to: str) -
     offer.opt.textCount = 0
     calls: list[Call] = []
     while True:
-        endpoint.libHandleEvents(10)
+        endpoint.libHandleEvents(1)
         calls = [call for call in calls if not call.over]
         try:
             trigger.recv(16)
