@@ -1,9 +1,9 @@
 """What any station is measured against: the least script that registers and calls with pjsua2.
 
-    python bare.py ORDERS URI PROXY USER PASSWORD TO
+    python bare.py ORDERS POLL_MS URI PROXY USER PASSWORD TO
 
-It says `registered`, and calls TO for each datagram at the Unix socket ORDERS. It polls every millisecond, which no
-device would: the hardest to be compared with.
+It says `registered`, and calls TO for each datagram at the Unix socket ORDERS, for which it looks every POLL_MS
+milliseconds.
 """
 
 import socket
@@ -26,7 +26,7 @@ class Call(pj.Call):
         self.over = self.getInfo().state == pj.PJSIP_INV_STATE_DISCONNECTED
 
 
-def main(orders: str, uri: str, proxy: str, user: str, password: str, to: str) -> None:
+def main(orders: str, poll_ms: str, uri: str, proxy: str, user: str, password: str, to: str) -> None:
     pj.Admission.open()
     endpoint = pj.Endpoint()
     endpoint.libCreate()
@@ -53,7 +53,7 @@ def main(orders: str, uri: str, proxy: str, user: str, password: str, to: str) -
     offer.opt.textCount = 0
     calls: list[Call] = []
     while True:
-        endpoint.libHandleEvents(1)
+        endpoint.libHandleEvents(int(poll_ms))
         calls = [call for call in calls if not call.over]
         try:
             trigger.recv(16)

@@ -55,14 +55,14 @@ class Ordered:
 
 
 class Bare(Ordered):
-    """The least script."""
+    """The least script. It polls every 10 ms, as such scripts do, or faster to be harder to compare with."""
 
-    def __init__(self, folder: Path, account: Account) -> None:
+    def __init__(self, folder: Path, account: Account, poll_ms: int = 10) -> None:
         folder = folder.resolve()
         orders = folder / "orders"
         script = Path(__file__).parent / "bare.py"
         who = [account.uri, account.proxy, account.user, account.password]
-        super().__init__(folder, [str(script), str(orders), *who, FLAT], orders)
+        super().__init__(folder, [str(script), str(orders), str(poll_ms), *who, FLAT], orders)
 
     def wait_registered(self) -> None:
         self.program.wait_for("^registered", START_SECONDS)

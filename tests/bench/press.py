@@ -20,7 +20,7 @@ def measure(folder: Path) -> Iterator[Row]:
         registrar = parts.enter_context(Registrar())
         card = parts.enter_context(VirtualCard(folder / "card"))
         door, flat = registrar.account("door"), registrar.account("flat1")
-        bare = parts.enter_context(Bare(folder / "bare", door))
+        bare = parts.enter_context(Bare(folder / "bare", door, poll_ms=1))
         ours = parts.enter_context(Held(station(folder / "door", door), outcome_seconds=0))
         with_sound = station(folder / "sound", door, device="door", environment=card.environment)
         sounding = parts.enter_context(Held(with_sound, outcome_seconds=0))
