@@ -2,7 +2,7 @@
 
     python bare.py ORDERS POLL_MS URI PROXY USER PASSWORD TO
 
-It says `registered`, and calls TO for each datagram at the Unix socket ORDERS, for which it looks every POLL_MS
+It says `registered`, and calls TO for each datagram at the Unix socket ORDERS. It looks for one every POLL_MS
 milliseconds.
 """
 
