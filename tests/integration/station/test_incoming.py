@@ -119,3 +119,20 @@ def test_the_servers_address_with_another_port_is_a_stranger(door: Door, site: S
     ) as sipp:
         assert sipp.wait().successful == 0
     assert untouched(station)
+
+
+def test_over_tcp_the_door_is_called_and_listens_to_nobody(door: Door, flat: Flat, site: Site) -> None:
+    station, phone = door(transport="tcp", more=AUTOMATIC), flat()
+    assert listeners(station.program.pid) == 0
+    phone.dial(site.uri("door"))
+    phone.wait_established()
+    phone.press_digits("5#")
+    station.wait_event("StrikeMoved", released=True)
+
+
+def listeners(pid: int) -> int:
+    """How many TCP sockets of a process listen (state 0A in proc(5))."""
+    sockets = {link.readlink().name for link in Path(f"/proc/{pid}/fd").iterdir()}
+    tables = [Path(f"/proc/{pid}/net/{name}").read_text() for name in ("tcp", "tcp6")]
+    lines = [line.split() for table in tables for line in table.splitlines()]
+    return sum(line[3] == "0A" and f"socket:[{line[9]}]" in sockets for line in lines)
