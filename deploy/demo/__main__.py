@@ -92,10 +92,15 @@ class Playground:
         facts.add_row("account", f"{account['uri']}: {account['state']} {account['reason']}")
         facts.add_row("call", _call(status["call"]))
         facts.add_row("sound", status["audio"]["fault"] or status["audio"]["device"])
+        demo = "answers first; d switches it off" if self.phone_on else "is off; d switches it on"
         return Group(
             Panel(facts, title=status["name"], title_align="left"),
             Panel("\n".join(self.steps) or "nothing yet", title="steps", title_align="left"),
-            Panel(_softphone(self.home, self.phone_on), title="your own softphone", title_align="left"),
+            Panel(
+                f"{_softphone(self.home)}\nThe demo phone {demo}.",
+                title="your own softphone",
+                title_align="left",
+            ),
             Text(HELP, style="bold"),
         )
 
@@ -107,14 +112,12 @@ def _call(call: dict[str, Any] | None) -> str:
     return f"{call['state']} {call['peer']}{flow}"
 
 
-def _softphone(home: Home, phone_on: bool) -> str:
+def _softphone(home: Home) -> str:
+    """What to type into a softphone to be rung by the bell."""
     account = home.flat
-    ringing = (
-        "The demo phone answers first; press d to switch it off." if phone_on else "The demo phone is off."
-    )
     return (
         f"user {account.user}   password {account.password}   domain {account.realm}   "
-        f"proxy {account.proxy} (UDP or TCP)\n{ringing}"
+        f"proxy {account.proxy} (UDP or TCP)"
     )
 
 
@@ -161,8 +164,8 @@ def main() -> int:
 def _tell(home: Home) -> None:
     """Print each step, until the station ends."""
     socket = home.station.socket
-    print(_softphone(home, phone_on=True), flush=True)
-    print(f"press the bell with: intercom press --socket {socket}", flush=True)
+    print(_softphone(home), flush=True)
+    print(f"press the bell with: {Path(sys.executable).parent}/intercom press --socket {socket}", flush=True)
     for step in client.follow(socket, "/watch"):
         if "event" in step:
             print(_words(step), flush=True)
