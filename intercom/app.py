@@ -154,17 +154,7 @@ class Station:
         device = settings.sound.device
         return LineConfig(
             name=settings.station.name,
-            account=AccountConfig(
-                name=account.name,
-                uri=account.uri,
-                registrar=account.registrar,
-                host=account.host,
-                port=account.port,
-                transport=account.transport,
-                username=account.username,
-                password=read_password(account.password_file, self._settings_file),
-                expires_seconds=account.expires_seconds,
-            ),
+            account=AccountConfig.of(account, read_password(account.password_file, self._settings_file)),
             port=settings.sip.port,
             device=None if device == "none" else functools.partial(_find_device, device),
             permits=functools.partial(permits, frozenset(settings.incoming.permit)),

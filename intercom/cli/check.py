@@ -394,17 +394,7 @@ def _register(settings: Settings, path: Path) -> Iterator[Step]:
     account = settings.account[0]
     config = LineConfig(
         name=settings.station.name,
-        account=AccountConfig(
-            name=account.name,
-            uri=account.uri,
-            registrar=account.registrar,
-            host=account.host,
-            port=account.port,
-            transport=account.transport,
-            username=account.username,
-            password=read_password(account.password_file, path),
-            expires_seconds=account.expires_seconds,
-        ),
+        account=AccountConfig.of(account, read_password(account.password_file, path)),
         port=0,
         device=None,
         permits=lambda peer: False,

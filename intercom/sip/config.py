@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
+
+from intercom.settings.schema import Account
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,21 @@ class AccountConfig:
     username: str
     password: str = field(repr=False)
     expires_seconds: int
+
+    @classmethod
+    def of(cls, account: Account, password: str) -> Self:
+        """Make it from the settings and the password that they do not hold."""
+        return cls(
+            name=account.name,
+            uri=account.uri,
+            registrar=account.registrar,
+            host=account.host,
+            port=account.port,
+            transport=account.transport,
+            username=account.username,
+            password=password,
+            expires_seconds=account.expires_seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True)
