@@ -6,6 +6,7 @@ The only importer of `hardware`. A part that does not work is reported and left 
 import asyncio
 import functools
 import gc
+import json
 import logging
 import signal
 from collections import Counter
@@ -42,7 +43,7 @@ from intercom.core.events import (
 from intercom.core.guide import Lamp, lamp_of
 from intercom.journal.store import Journal
 from intercom.runtime import Runtime
-from intercom.settings.loading import policy, read_password
+from intercom.settings.loading import Mistake, policy, read_password
 from intercom.settings.schema import Settings
 from intercom.sip.config import AccountConfig, LineConfig
 from intercom.sip.line import Line
@@ -52,6 +53,7 @@ log = logging.getLogger(__name__)
 
 RINGING, OK = 180, 200
 PUSH_SECONDS = 0.05
+WIRING = {"__all__": {"name", "pin", "release_seconds", "active_high"}}
 
 
 class Station:
@@ -70,6 +72,7 @@ class Station:
         self._settings_file = settings_file
         self._socket = socket
         self._journal_file = journal
+        self._kept = kept_wiring(journal)
         self._counters: Counter[str] = Counter()
         self._panel: Panel | None = None
         self._pins: object = None
@@ -96,6 +99,7 @@ class Station:
             self._line.start()
             parts.push_async_callback(self._line.stop)
             await self._open_control(parts)
+            self._look_for_sound()
             parts.callback(self._runtime.post, Stopped())
             watchdog = asyncio.create_task(self._feed_watchdog(), name="watchdog")
             parts.callback(watchdog.cancel)
@@ -132,14 +136,12 @@ class Station:
             return
         parts.callback(pins.close)
         self._pins = pins
+        self._keep_wiring()
         self._panel = Panel(
             board,
             {button.name: button.pin for button in settings.button},
             {lamp.name: lamp.pin for lamp in settings.lamp},
-            {
-                door.name: DoorWiring(door.pin, door.release_seconds, door.active_high)
-                for door in settings.door
-            },
+            _wirings(settings),
             lambda name, down: self._runtime.post_from_thread(ButtonDown(name) if down else ButtonUp(name)),
             lambda name, released: self._runtime.post_from_thread(StrikeMoved(name, released)),
             pins,
@@ -148,6 +150,16 @@ class Station:
         for fault in self._panel.faults:
             self._runtime.post(HealthChanged(fault.part, f"pin {fault.pin} {fault.reason}"))
         self._panel.show(lamp_of(self._runtime.state).value)
+
+    def _keep_wiring(self) -> None:
+        """Keep the settings of a good start for the stop hook: they may be half edited when it runs."""
+        try:
+            self._kept.parent.mkdir(parents=True, exist_ok=True)
+            new = self._kept.with_suffix(".new")
+            new.write_text(self._settings.model_dump_json(include={"station": True, "door": WIRING}))
+            new.replace(self._kept)
+        except OSError as error:
+            log.warning("the doors' wiring is not kept for the stop hook: %s", error)
 
     def _line_config(self) -> LineConfig:
         settings, account = self._settings, self._settings.account[0]
@@ -172,6 +184,15 @@ class Station:
         server = ControlServer(self._socket, controls.handlers())
         await server.start()
         parts.push_async_callback(server.stop)
+
+    def _look_for_sound(self) -> None:
+        """Say at the start that the card is missing, not at the first call."""
+        device = self._settings.sound.device
+        if device != "none":
+            try:
+                _find_device(device)
+            except (OSError, ValueError) as error:
+                self._runtime.post(HealthChanged("sound", str(error)))
 
     def _journal_health(self, fault: str | None) -> None:
         self._runtime.post_from_thread(HealthChanged("journal", fault))
@@ -235,6 +256,11 @@ class Station:
             self._runtime.post_from_thread(HealthChanged(fault.part, f"pin {fault.pin} {fault.reason}"))
 
 
+def kept_wiring(journal: Path) -> Path:
+    """Where the wiring of the last good start is kept: beside the journal."""
+    return journal.with_name("doors.json")
+
+
 def _find_device(device: str) -> str:
     # Imported when the sound is first opened: it is not needed to ring.
     from hardware.codec import find
@@ -242,18 +268,51 @@ def _find_device(device: str) -> str:
     return find(device)
 
 
-def lock_doors(settings: Settings) -> list[str]:
-    """Drive every strike of the settings to locked, without the service. Returns what could not be driven."""
+def board_mistakes(settings: Settings, path: Path) -> list[Mistake]:
+    """What the board says against the settings: it is unknown, or a pin has another purpose on it."""
     try:
         board = load_board(settings.station.board)
-        pins = open_pin_factory(board)
-    except (PinsUnavailable, ValueError) as error:
-        return [str(error)]
-    doors = {
-        door.name: DoorWiring(door.pin, door.release_seconds, door.active_high) for door in settings.door
+    except ValueError as error:
+        return [Mistake(path, "station.board", str(error))]
+    pins = {
+        **{f"button[{number}].pin": part.pin for number, part in enumerate(settings.button, 1)},
+        **{f"lamp[{number}].pin": part.pin for number, part in enumerate(settings.lamp, 1)},
+        **{f"door[{number}].pin": part.pin for number, part in enumerate(settings.door, 1)},
     }
+    return [
+        Mistake(path, key, f"{pin} is reserved for {board.reserved[pin]}")
+        for key, pin in pins.items()
+        if pin in board.reserved
+    ]
+
+
+def lock_doors(settings: Settings | None, kept: Path) -> list[str]:
+    """Drive every strike to locked, without the service. Returns what could not be driven.
+
+    Args:
+        settings: as they are now; None if they are wrong, for those of the last good start.
+        kept: where the service keeps these.
+    """
+    try:
+        if settings is None:
+            wiring = json.loads(kept.read_text())
+            name = wiring["station"]["board"]
+            doors = {
+                door["name"]: DoorWiring(door["pin"], door["release_seconds"], door["active_high"])
+                for door in wiring["door"]
+            }
+        else:
+            name, doors = settings.station.board, _wirings(settings)
+        board = load_board(name)
+        pins = open_pin_factory(board)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"the strikes cannot be locked: {error}"]
     panel = Panel(board, {}, {}, doors, lambda name, down: None, lambda name, released: None, pins)
     faults = [str(fault) for fault in panel.faults]
     panel.close()
     pins.close()
     return faults
+
+
+def _wirings(settings: Settings) -> dict[str, DoorWiring]:
+    return {door.name: DoorWiring(door.pin, door.release_seconds, door.active_high) for door in settings.door}

@@ -40,7 +40,7 @@ class Runtime:
 
         Args:
             policy: the owner's rules.
-            perform: carries out one action. Must not block and must not raise.
+            perform: carries out one action. Must not block.
         """
         self.state = State()
         self.recent: deque[Step] = deque(maxlen=RECENT_STEPS)
@@ -56,7 +56,10 @@ class Runtime:
         before = self.state
         self.state, actions = step(before, event, now, self._policy)
         for action in actions:
-            self._perform(action)
+            try:
+                self._perform(action)
+            except Exception:  # the next action, and the next deadline, matter as much
+                log.exception("%s was not carried out", action)
         self._arm()
         moved = type(before.phase) is not type(self.state.phase)
         if actions or moved or isinstance(event, StrikeMoved | HealthChanged):

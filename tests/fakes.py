@@ -310,7 +310,7 @@ class FakeLine:
 
 SETTINGS = Settings.model_validate(
     {
-        "station": {"name": "Side door"},
+        "station": {"name": "Side door", "board": "simulated"},
         "account": [
             {
                 "uri": "sip:door@site.example",

@@ -6,10 +6,12 @@ recordings of the other side. The first step that does not happen ends the visit
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from deploy.demo.hearing import wait_heard
 from deploy.demo.home import CODE, Home
@@ -20,6 +22,7 @@ from deploy.demo.speech import RESIDENT, VISITOR, spoken
 RELEASE_SECONDS = 2.0
 STRIKE_TOLERANCE_SECONDS = 0.15
 SPEECH_SECONDS = 15.0
+REPORT = Path("build/visit.json")
 
 
 class Timeline:
@@ -27,26 +30,29 @@ class Timeline:
 
     def __init__(self) -> None:
         self.press = time.monotonic()
+        self.rows: list[dict[str, Any]] = []
 
     def tell(self, what: str, at: float | None = None) -> None:
         """One line; `at` is monotonic seconds, now if not given."""
         passed = (time.monotonic() if at is None else at) - self.press
         print(f"{passed * 1000:9.1f} ms  {what}", flush=True)
+        self.rows.append(
+            {"name": what, "value": round(passed * 1000, 1), "unit": "ms", "limit": None, "holds": True}
+        )
 
 
 class Missing(Exception):
     """A step of the visit did not happen."""
 
 
-def visit(folder: Path) -> None:
-    """Play the visit; blocks for about 20 s.
+def visit(folder: Path, times: Timeline) -> None:
+    """Play the visit and tell its timeline; blocks for about 20 s.
 
     Raises:
         Missing, ProgramError, TimeoutError: a step did not happen.
     """
     visitor, resident = spoken(VISITOR, folder / "speech"), spoken(RESIDENT, folder / "speech")
     card = VirtualCard(folder / "card")
-    times = Timeline()
     with Home(
         folder, answer="manual", card=card, speaks=resident, records=True, release_seconds=RELEASE_SECONDS
     ) as home:
@@ -95,12 +101,17 @@ def visit(folder: Path) -> None:
 
 def main() -> int:
     """Run in a temporary folder; 0 if every step has happened."""
+    times = Timeline()
     with tempfile.TemporaryDirectory(prefix="visit-") as folder:
         try:
-            visit(Path(folder))
+            visit(Path(folder), times)
         except (Missing, ProgramError, TimeoutError) as error:
             print(f"visit: {error}", file=sys.stderr)
+            times.rows.append({"name": str(error), "value": None, "unit": "", "limit": None, "holds": False})
             return 1
+        finally:
+            REPORT.parent.mkdir(exist_ok=True)
+            REPORT.write_text(json.dumps(times.rows, indent=1, ensure_ascii=False) + "\n")
     print("the visit went well")
     return 0
 

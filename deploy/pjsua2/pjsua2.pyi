@@ -12,6 +12,7 @@ PJSIP_SC_DECLINE: int
 PJSIP_SC_FORBIDDEN: int
 PJSIP_SC_INTERNAL_SERVER_ERROR: int
 PJSIP_SC_SERVICE_UNAVAILABLE: int
+PJSIP_TP_STATE_DISCONNECTED: int
 PJSIP_TRANSPORT_TCP: int
 PJSIP_TRANSPORT_UDP: int
 PJMEDIA_ECHO_WEBRTC_AEC3: int
@@ -139,10 +140,17 @@ class AccountConfig:
 class AccountInfo:
     regIsActive: bool
 
+class SipRxData:
+    wholeMsg: str
+
+class OnTransportStateParam:
+    state: int
+
 class OnRegStateParam:
     code: int
     reason: str
     expiration: int
+    rdata: SipRxData
 
 class OnIncomingCallParam:
     callId: int

@@ -12,19 +12,13 @@ from pathlib import Path
 import click
 
 from intercom.cli.main import FAILED, WRONG, config_option, fail, socket_option
-from intercom.settings.loading import WrongSettings, load
-from intercom.settings.schema import Settings
+from intercom.settings.loading import Mistake, WrongSettings, load
 from intercom.system.places import control_socket, journal_file, settings_file
 
 
-def _loaded(config: Path | None, *, secrets: bool = True) -> tuple[Settings, Path]:
-    path = config or settings_file()
-    try:
-        return load(path, secrets=secrets), path
-    except WrongSettings as wrong:
-        for mistake in wrong.mistakes:
-            click.echo(mistake, err=True)
-        sys.exit(WRONG)
+def _tell(mistakes: list[Mistake]) -> None:
+    for mistake in mistakes:
+        click.echo(mistake, err=True)
 
 
 @click.command()
@@ -32,11 +26,19 @@ def _loaded(config: Path | None, *, secrets: bool = True) -> tuple[Settings, Pat
 @socket_option
 def run(config: Path | None, socket: Path | None) -> None:
     """Run the door station until SIGTERM or Ctrl-C. SIGUSR1 prints where every thread is."""
-    settings, path = _loaded(config)
+    path = config or settings_file()
+    try:
+        settings = load(path)
+    except WrongSettings as wrong:
+        _tell(wrong.mistakes)
+        sys.exit(WRONG)
     _log_to_stderr()
     faulthandler.register(signal.SIGUSR1)
-    from intercom.app import Station
+    from intercom.app import Station, board_mistakes
 
+    if mistakes := board_mistakes(settings, path):
+        _tell(mistakes)
+        sys.exit(WRONG)
     station = Station(settings, path, socket or control_socket(), journal_file())
     try:
         # select() keeps time to the microsecond, epoll in asyncio rounds up to the millisecond.
@@ -52,14 +54,21 @@ def run(config: Path | None, socket: Path | None) -> None:
 @click.command()
 @config_option
 def lock(config: Path | None) -> None:
-    """Drive every strike to locked and end. For the unit's stop hook, when the service was killed."""
-    settings, _ = _loaded(config, secrets=False)
-    from intercom.app import lock_doors
+    """Drive every strike to locked and end. For the unit's stop hook, when the service was killed.
 
-    faults = lock_doors(settings)
+    Wrong settings are told, and the wiring of the last good start is used.
+    """
+    settings = None
+    try:
+        settings = load(config or settings_file(), secrets=False)
+    except WrongSettings as wrong:
+        _tell(wrong.mistakes)
+    from intercom.app import kept_wiring, lock_doors
+
+    faults = lock_doors(settings, kept_wiring(journal_file()))
     for fault in faults:
         click.echo(f"intercom: {fault}", err=True)
-    sys.exit(FAILED if faults else 0)
+    sys.exit(0 if not faults else FAILED if settings else WRONG)
 
 
 def _log_to_stderr() -> None:

@@ -1,6 +1,7 @@
 """What the control interface can ask of the station, and what it answers."""
 
 import asyncio
+import logging
 import sqlite3
 import time
 from collections import Counter
@@ -18,6 +19,8 @@ from intercom.journal.store import Journal
 from intercom.runtime import Runtime, Step
 from intercom.settings.schema import Settings, is_address
 from intercom.sip.line import Line
+
+log = logging.getLogger(__name__)
 
 BAD_REQUEST, NOT_FOUND, CONFLICT, BROKEN = 400, 404, 409, 500
 MOST_RECORDS = 10_000
@@ -94,7 +97,8 @@ class Controls:
         try:
             async with asyncio.timeout(STATISTICS_SECONDS):
                 flow = await self._line.statistics(ended.call)
-        except TimeoutError:
+        except Exception as error:  # a status without figures is better than none
+            log.warning("no figures of call %d: %r", ended.call, error)
             flow = None
         since = None
         if isinstance(ended, Talking):

@@ -44,7 +44,10 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class Talking:
-    """The microphone is live. `digits` is the code typed so far, forgotten at `digits_until`."""
+    """The microphone is live. `digits` is the code typed so far, forgotten at `digits_until`.
+
+    `wrong` counts the wrong codes of this call, since the last right one.
+    """
 
     call: int
     direction: str
@@ -54,6 +57,7 @@ class Talking:
     until: float
     digits: str = field(default="", repr=False)
     digits_until: float = 0.0
+    wrong: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,8 @@ class State:
         contacts: buttons that are down, or were a moment ago.
         released: doors whose strike is released, and when each is to be locked.
         faults: parts that do not work, and why.
-        last_press: when the last press was taken.
+        last_press: when the last press was taken, and
+        last_button: of which button.
         calls: how many calls have been numbered so far.
     """
 
@@ -132,6 +137,7 @@ class State:
     released: Mapping[str, float] = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict)
     last_press: float = float("-inf")
+    last_button: str | None = None
     calls: int = 0
 
 

@@ -61,6 +61,7 @@ from intercom.core.state import (
 Result = tuple[State, tuple[Action, ...]]
 
 BUSY_HERE = 486
+MOST_WRONG_CODES = 5
 TEMPORARILY_UNAVAILABLE = 480
 
 
@@ -197,8 +198,8 @@ def _press(state: State, button: str, now: float, policy: Policy) -> Result:
     targets = policy.buttons.get(button)
     if targets is None:
         return state, ()
-    repeated = now - state.last_press < policy.repeat_seconds
-    state = replace(state, last_press=now)
+    repeated = button == state.last_button and now - state.last_press < policy.repeat_seconds
+    state = replace(state, last_press=now, last_button=button)
     match state.phase:
         case Idle():
             return _dial(state, button, targets, now)
@@ -336,19 +337,31 @@ def _digit(state: State, call: int, digit: str, now: float, policy: Policy) -> R
             until = now + policy.code_seconds if fresh else phase.digits_until
             if digit != "#":
                 return replace(state, phase=replace(phase, digits=digits, digits_until=until)), ()
-            state = replace(state, phase=replace(phase, digits=""))
             door = door_for(policy.doors, digits)
             if door is None:
-                return state, (RecordAccess(None, "dtmf", phase.peer, False, "wrong code"),)
+                return _wrong_code(state, replace(phase, digits="", wrong=phase.wrong + 1), now, policy)
+            state = replace(state, phase=replace(phase, digits="", wrong=0))
             return _open(state, door, "dtmf", phase.peer, now, policy)
         case _:
             return state, ()
+
+
+def _wrong_code(state: State, phase: Talking, now: float, policy: Policy) -> Result:
+    """Record a wrong code; after a few the call ends, so that nobody can try them all."""
+    record = RecordAccess(None, "dtmf", phase.peer, False, "wrong code")
+    if phase.wrong < MOST_WRONG_CODES:
+        return replace(state, phase=phase), (record,)
+    state, actions = _give_up(state, phase, Outcome.ANSWERED, None, (), now, policy)
+    return state, (record, *actions)
 
 
 def _open(state: State, door: str, how: str, peer: str, now: float, policy: Policy) -> Result:
     rule = policy.doors.get(door)
     if rule is None:
         return state, (RecordAccess(door, how, peer, False, "no such door"),)
+    fault = state.faults.get(f"door {door!r}") or state.faults.get("panel")
+    if fault is not None:
+        return state, (RecordAccess(door, how, peer, False, f"cannot be driven: {fault}"),)
     if door in state.released:
         return state, (RecordAccess(door, how, peer, False, "already released"),)
     released = {**state.released, door: now + rule.release_seconds}

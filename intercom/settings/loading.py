@@ -72,7 +72,14 @@ def load(path: Path, *, secrets: bool = True) -> Settings:
     return settings
 
 
-_WORDS = {"missing": "is missing", "extra_forbidden": "is not a known setting"}
+_WORDS = {
+    "missing": "is missing",
+    "extra_forbidden": "is not a known setting",
+    "list_type": "must be a list: a table of it begins with two brackets, [[...]]",
+    "model_type": "must be a table",
+    "too_long": "has more entries than are possible",
+    "too_short": "has no entry",
+}
 
 
 def _schema_mistakes(path: Path, error: ValidationError) -> list[Mistake]:
@@ -150,7 +157,10 @@ def read_password(name: str, settings_file: Path) -> str:
         return WrongSettings([Mistake(settings_file, "password_file", f"{path} {reason}")])
 
     try:
-        if not protected and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise wrong("is not a file")
+        if not protected and mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise wrong("may be read by others: chmod 600 it")
         text = path.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:

@@ -1,6 +1,7 @@
 """What may stand in `intercom.toml`. Unknown keys are errors; every default is here and nowhere else.
 
-Times are seconds, pins are BCM numbers. Secrets never stand in the file: it names where they are kept.
+Times are seconds, pins are BCM numbers. The password never stands in the file: it names where that is kept.
+Door codes do, so nobody else may read it.
 """
 
 import re
@@ -8,9 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-_ADDRESS = r"sips?:[\w.!~*'()&=+$,;?/%-]+@([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?(;[\w.=-]+)*"
+_ADDRESS = r"sip:[\w.!~*'()&=+$,;?/%-]+@([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?(;transport=(udp|tcp))?"
 _REGISTRAR = re.compile(
-    r"sip:(?P<host>[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(:(?P<port>\d{1,5}))?(;transport=(?P<transport>udp|tcp))?"
+    r"sip:(?P<host>[A-Za-z0-9.-]+)(:(?P<port>\d{1,5}))?(;transport=(?P<transport>udp|tcp))?"
 )
 SIP_PORT = 5060
 
@@ -55,12 +56,15 @@ Registrar = Annotated[
     str,
     _matching(
         _REGISTRAR.pattern,
-        "is not sip:HOST or sip:HOST:PORT, with ;transport=udp or ;transport=tcp if wanted",
+        "is not sip:HOST or sip:HOST:PORT (IPv4), with ;transport=udp or ;transport=tcp if wanted",
     ),
     AfterValidator(_port),
 ]
 Line = Annotated[str, _matching(r"[^\x00-\x1f]{1,255}", "must be one line of text")]
-Pin = Annotated[int, Field(ge=0, le=53)]
+Device = Annotated[
+    str, _matching(r"(?!\d+$)[^\x00-\x1f]{1,255}", "is a card's number, which moves at a reboot: give its id")
+]
+Pin = Annotated[int, Field(ge=0, le=27)]  # those of the 40-pin header
 Code = Annotated[str, _matching(r"[0-9*]{1,15}#", "must be 1 to 15 digits or '*', and '#' at the end")]
 
 
@@ -72,7 +76,7 @@ class Station(_Section):
     """Who and on what board the station is."""
 
     name: Name = "Front door"
-    board: Name = "simulated"
+    board: Name
 
 
 class Account(_Section):
@@ -91,8 +95,8 @@ class Account(_Section):
 
     @property
     def host(self) -> str:
-        """The registrar's host name or address, IPv6 without brackets."""
-        return self._parts["host"].strip("[]")
+        """The registrar's host name or IPv4 address."""
+        return self._parts["host"]
 
     @property
     def port(self) -> int:
@@ -158,7 +162,7 @@ class Door(_Section):
 class Sound(_Section):
     """The sound device: an ALSA PCM name, a card id, or `none`."""
 
-    device: Line = "none"
+    device: Device = "none"
 
 
 class Incoming(_Section):
@@ -179,7 +183,7 @@ class Timing(_Section):
 class Settings(_Section):
     """The whole file."""
 
-    station: Station = Station()
+    station: Station
     sip: Sip = Sip()
     account: Annotated[list[Account], Field(min_length=1, max_length=1)]
     button: Annotated[list[Button], Field(min_length=1)]

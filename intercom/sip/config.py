@@ -15,7 +15,7 @@ class AccountConfig:
         name: how status, log and messages call it.
         uri: its address of record.
         registrar: the registrar's SIP URI.
-        host: the registrar's name or address, IPv6 without brackets.
+        host: the registrar's name or IPv4 address.
         port: the registrar's port.
         transport: `udp` or `tcp`.
         username: for digest authentication (RFC 8760).

@@ -4,6 +4,7 @@ Rule: everything here runs on the SIP thread. Callbacks copy what they need and 
 leaves this module, and a call is kept until DISCONNECTED was seen and dropped there.
 """
 
+import contextlib
 import functools
 import gc
 import logging
@@ -33,10 +34,20 @@ NO_ECHO_CANCELLER = 0
 ECHO_TAIL_MILLISECONDS = 200
 COLLECT_SECONDS = 1.0
 LINGER_SECONDS = 2.0
+ADDRESS_SECONDS = 5.0
 IDLE_COLLECT_SECONDS = 600.0
 
 Tell = Callable[[Any], None]
 Method = TypeVar("Method", bound=Callable[..., None])
+
+
+# A binding that was granted (RFC 3261 section 10.3): a Contact whose time is not 0.
+_CONTACT = re.compile(
+    r"^(?:Contact|m)[ \t]*:(?!.*;[ \t]*expires[ \t]*=[ \t]*0+\b)", re.IGNORECASE | re.MULTILINE
+)
+_NAME_ADDR = re.compile(
+    r'(?:"(?:[^"\\]|\\.)*"|[^<>"]*)\s*<(?P<inner>[^<>"]*)>[^<>"]*|(?P<plain>[^<>"]*)', re.DOTALL
+)
 
 
 def _guarded(method: Method) -> Method:
@@ -57,21 +68,28 @@ def _words(error: Exception) -> str:
     return f"{error.reason} ({error.status})" if isinstance(error, pj.Error) else str(error)
 
 
-def _bracketed(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
+def _clean(text: str) -> str:
+    """Words of the network for log, journal and terminal: nothing in them can move a cursor."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _own_address(address: str, port: int) -> str:
     """The address of this machine that faces another: sound is offered on it and taken from nowhere else."""
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((address, port))  # sends nothing
         return str(probe.getsockname()[0])
 
 
 def address_of(uri: str) -> str:
-    """Reduce a From or To value to `sip:user@host`: no display name, port or parameters."""
-    match = re.search(r"<([^>]*)>", uri)
-    bare = (match[1] if match else uri).partition(";")[0].partition("?")[0]
+    """Reduce a From or To value to `sip:user@host`: no display name, port or parameters.
+
+    A display name may hold anything, also another address in brackets: it is skipped as RFC 3261 section 25
+    spells it, and a value of any other form is nobody's address.
+    """
+    match = _NAME_ADDR.fullmatch(uri.strip())
+    if match is None:
+        return "sip:"
+    bare = (match["inner"] or match["plain"]).partition(";")[0].partition("?")[0]
     scheme, _, rest = bare.partition(":")
     user, at, host = rest.rpartition("@")
     host = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
@@ -102,7 +120,7 @@ class _Call(pj.Call):
             self.connect(microphone=True)
             self._engine.tell(CallAnswered(self.number))
         elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
-            self._engine.ended(self.number, info.lastStatusCode, info.lastReason)
+            self._engine.ended(self.number, info.lastStatusCode, _clean(info.lastReason))
 
     @_guarded
     def onCallMediaState(self, prm: pj.OnCallMediaStateParam) -> None:
@@ -128,18 +146,18 @@ class _Call(pj.Call):
 
     def connect(self, *, microphone: bool) -> bool:
         """Join the call's active audio to the door; the microphone only once the call is answered."""
-        media = self.audio()
-        if media is None:
+        index = self.audio()
+        if index is None:
             return False
-        self._engine.join(media, microphone=microphone)
+        self._engine.join(self.getAudioMedia(index), microphone=microphone)
         return True
 
-    def audio(self) -> pj.AudioMedia | None:
-        """The call's audio, if it flows."""
+    def audio(self) -> int | None:
+        """Which of the call's media is audio that flows."""
         info = self.getInfo()  # kept while its media are looked at: they lie inside it
         for index, media in enumerate(info.media):
             if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status == pj.PJSUA_CALL_MEDIA_ACTIVE:
-                return self.getAudioMedia(index)
+                return index
         return None
 
 
@@ -155,12 +173,28 @@ class _Account(pj.Account):
 
     @_guarded
     def onRegState(self, prm: pj.OnRegStateParam) -> None:
-        active = self.getInfo().regIsActive
-        self._engine.tell(RegistrationChanged(prm.code, prm.reason, prm.expiration if active else 0))
+        bound = self.getInfo().regIsActive and _CONTACT.search(prm.rdata.wholeMsg) is not None
+        self._engine.tell(RegistrationChanged(prm.code, _clean(prm.reason), prm.expiration if bound else 0))
 
     @_guarded
     def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:
         self._engine.offered(prm.callId)
+
+
+class _Endpoint(pj.Endpoint):
+    """The library itself. It tells of connections."""
+
+    def __init__(self, engine: "Engine") -> None:
+        super().__init__()
+        self._engine = engine
+
+    def abandon(self) -> None:
+        pass
+
+    @_guarded
+    def onTransportState(self, prm: pj.OnTransportStateParam) -> None:
+        if prm.state == pj.PJSIP_TP_STATE_DISCONNECTED:
+            self._engine.disconnected()
 
 
 class Engine:
@@ -182,11 +216,12 @@ class Engine:
         self._later = later
         self._calls: dict[int, _Call] = {}
         self._offers = 0
+        self._closing = False
         self._sound = False
         self._sound_fault: str | None = None
         self._tone: Tone = Tone.SILENCE
-        self._registrar = ""
-        self._endpoint = pj.Endpoint()
+        self._way: tuple[str, str] | None = None
+        self._endpoint = _Endpoint(self)
         settings = pj.EpConfig()
         settings.logConfig.level = settings.logConfig.consoleLevel = 0
         settings.logConfig.msgLogging = 0
@@ -216,6 +251,7 @@ class Engine:
         self._tones.createToneGenerator(BRIDGE_HERTZ)
         self._account = _Account(self)
         self._later(IDLE_COLLECT_SECONDS, self._collect_idle)
+        self._later(ADDRESS_SECONDS, self._follow_address)
 
     def _listen(self) -> int:
         """Open the UDP transport, on another port if the wanted one is taken: a bell must ring."""
@@ -232,7 +268,7 @@ class Engine:
             self.tell(HealthChanged("sip", wanted))
         return int(self._endpoint.transportGetInfo(opened).localAddress.rpartition(":")[2])
 
-    def _account_config(self, account: AccountConfig, address: str) -> pj.AccountConfig:
+    def _account_config(self, account: AccountConfig, address: str, own: str) -> pj.AccountConfig:
         config = pj.AccountConfig()
         config.idUri = f'"{self._config.name}" <{account.uri}>'
         config.regConfig.registrarUri = account.registrar
@@ -244,12 +280,10 @@ class Engine:
             pj.AuthCredInfo("digest", "*", account.username, 0, account.password)
         )
         # Every request goes to the address we resolved; `hide` keeps the route out of the message.
-        config.sipConfig.proxies.append(
-            f"sip:{_bracketed(address)}:{account.port};transport={account.transport};lr;hide"
-        )
+        config.sipConfig.proxies.append(f"sip:{address}:{account.port};transport={account.transport};lr;hide")
         config.callConfig.timerUse = pj.PJSUA_SIP_TIMER_OPTIONAL
         config.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_DISABLED
-        config.mediaConfig.transportConfig.boundAddress = _own_address(address, account.port)
+        config.mediaConfig.transportConfig.boundAddress = own
         return config
 
     # What the worker needs
@@ -260,6 +294,7 @@ class Engine:
 
     def close(self) -> None:
         """End the calls, un-register, and free everything; about a second."""
+        self._closing = True
         self._endpoint.hangupAllCalls()
         self._calls.clear()
         self._account.shutdown()
@@ -271,26 +306,48 @@ class Engine:
 
     def register(self, address: str) -> None:
         """Send a REGISTER to this address of the registrar; `RegistrationChanged` tells the answer."""
-        account = self._config.account
         try:
-            if address != self._registrar:
-                pj.Admission.set([f"{_bracketed(address)}:{account.port}"])
-                if self._registrar:
-                    self._account.modify(self._account_config(account, address))  # registers by itself
-                else:
-                    self._account.create(self._account_config(account, address))
-                    self._account.setRegistration(True)
-                self._registrar = address
-            else:
+            if not self._move(address):
                 self._account.setRegistration(True)
         except (pj.Error, OSError) as error:
             self.tell(RegistrationChanged(pj.PJSIP_SC_SERVICE_UNAVAILABLE, _words(error), 0))
+
+    def _move(self, registrar: str) -> bool:
+        """Make the account anew if the registrar or this machine has another address; False if not.
+
+        The account's Contact and the address of its sound stay what they were made with.
+        """
+        account = self._config.account
+        way = registrar, _own_address(registrar, account.port)
+        if way == self._way:
+            return False
+        pj.Admission.set([f"{registrar}:{account.port}"])
+        if self._way is not None:
+            log.warning("address of the registrar and of this machine: %s and %s", *way)
+            self._account.shutdown()
+            self._account = _Account(self)
+        self._account.create(self._account_config(account, *way))
+        self._way = way
+        self._account.setRegistration(True)
+        return True
+
+    def disconnected(self) -> None:
+        """Register anew over a new connection: the registrar reaches us over the one that is gone."""
+        if not self._closing:
+            self.tell(RegistrationChanged(pj.PJSIP_SC_SERVICE_UNAVAILABLE, "the connection was lost", 0))
+
+    def _follow_address(self) -> None:
+        """Notice that this machine has another address: DHCP, or a cable for the wireless."""
+        self._later(ADDRESS_SECONDS, self._follow_address)
+        if self._way is not None and not self._calls:
+            with contextlib.suppress(OSError, pj.Error):  # no network now: it may come back as it was
+                self._move(self._way[0])
 
     # Calls
 
     def dial(self, number: int, to: str) -> None:
         """Place a call; it ends with `CallEnded` also when it cannot even be sent."""
-        if not self._registrar:
+        if self._way is None:
             self.tell(
                 CallEnded(number, pj.PJSIP_SC_SERVICE_UNAVAILABLE, "the registrar's address is unknown")
             )
@@ -311,7 +368,7 @@ class Engine:
         self._offers -= 1
         call = _Call(self, self._account, self._offers, call_id)
         self._calls[self._offers] = call
-        peer = address_of(call.getInfo().remoteUri)
+        peer = _clean(address_of(call.getInfo().remoteUri))
         if self._config.permits(peer):
             self.tell(CallOffered(call.number, peer))
         else:
@@ -351,10 +408,11 @@ class Engine:
     def statistics(self, number: int) -> dict[str, Any] | None:
         """Codec and packet counts of a call, or None while no media flows."""
         call = self._calls.get(number)
-        if call is None or call.audio() is None:
+        index = None if call is None else call.audio()
+        if call is None or index is None:
             return None
-        stream = call.getStreamInfo(0)
-        counts = call.getStreamStat(0).rtcp
+        stream = call.getStreamInfo(index)
+        counts = call.getStreamStat(index).rtcp
         return {
             "codec": f"{stream.codecName}/{stream.codecClockRate}",
             "secure": stream.proto == pj.PJMEDIA_TP_PROTO_RTP_SAVP,
@@ -427,7 +485,7 @@ class Engine:
         if (
             self._sound
             and self._tone is Tone.SILENCE
-            and not any(call.audio() for call in self._calls.values())
+            and all(call.audio() is None for call in self._calls.values())
         ):
             self._sound = False
             self._endpoint.audDevManager().setNoDev()

@@ -103,7 +103,18 @@ class Line:
             if not answer.done():
                 answer.set_result(result)
 
-        self._worker.submit(lambda engine: self._call_soon(settle, question(engine)))
+        def fail(error: Exception) -> None:
+            if not answer.done():
+                answer.set_exception(error)
+
+        def put(engine: "Engine") -> None:
+            try:
+                self._call_soon(settle, question(engine))
+            except Exception as error:
+                self._call_soon(fail, error)
+                raise
+
+        self._worker.submit(put)
         return await answer
 
     def _build(self, later: Later) -> "Engine":

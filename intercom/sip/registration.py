@@ -57,9 +57,9 @@ def retry_delay(failures: int, chance: float) -> float:
 
 
 async def resolve(host: str, port: int) -> str:
-    """Return a numeric address of a host, without blocking the caller. Raises OSError."""
+    """Return a numeric IPv4 address of a host, without blocking the caller. Raises OSError."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    found = await loop.getaddrinfo(host, port, family=socket.AF_INET, type=socket.SOCK_DGRAM)
     return str(found[0][4][0])
 
 

@@ -5,6 +5,7 @@ Rule: an engine object never leaves this thread; jobs go in, and what comes out 
 that a job waits about 0.1 ms while an idle station makes about one poll a second.
 """
 
+import functools
 import heapq
 import itertools
 import logging
@@ -108,11 +109,13 @@ class Worker(Generic[E]):
 
     def _serve(self, engine: E) -> None:
         while not self._stopping.is_set():
-            while self._jobs:
-                self._jobs.popleft()(engine)
+            self._work(engine)
             engine.poll(self._due())
+        self._work(engine)
+
+    def _work(self, engine: E) -> None:
         while self._jobs:
-            self._jobs.popleft()(engine)
+            _try(functools.partial(self._jobs.popleft(), engine))
 
     def _due(self) -> float:
         """Run the timers that are due; return the seconds until the next, at most one poll."""
@@ -120,5 +123,13 @@ class Worker(Generic[E]):
             wait = self._timers[0][0] - time.monotonic()
             if wait > 0:
                 return min(wait, LONGEST_POLL_SECONDS)
-            heapq.heappop(self._timers)[2]()
+            _try(heapq.heappop(self._timers)[2])
         return LONGEST_POLL_SECONDS
+
+
+def _try(job: Callable[[], object]) -> None:
+    """Do a job. One that fails is logged and forgotten: the bell must go on ringing."""
+    try:
+        job()
+    except Exception:
+        log.exception("a job of the SIP thread has failed")

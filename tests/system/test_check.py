@@ -263,10 +263,9 @@ def test_silence(door: Door, transport: Transport) -> None:
     assert "firewall" in found["registrar"][0]["advice"]
 
 
-def test_ipv6_is_asked(door: Door) -> None:
-    with box(403, family=socket.AF_INET6) as proxy:
-        door.write(account_at(proxy))
-        assert checked(door, 1)["registrar"][0]["ok"]
+def test_ipv6_is_refused_with_a_reason(door: Door) -> None:
+    door.write(account_at("[::1]:5060"))
+    assert "(IPv4)" in checked(door, 2)["settings"][0]["detail"]
 
 
 def test_something_that_is_not_sip(door: Door) -> None:

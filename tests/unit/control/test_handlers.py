@@ -236,6 +236,7 @@ async def test_a_station_that_goes_down_opens_no_door(tmp_path: Path) -> None:
 
 
 SETTINGS_WITHOUT_DOORS: dict[str, Any] = {
+    "station": {"board": "simulated"},
     "account": [
         {"uri": "sip:door@x", "registrar": "sip:x", "username": "door", "password_file": "door.secret"}
     ],

@@ -256,3 +256,10 @@ def test_a_hang_up_ends_the_whole_row() -> None:
     story.press("office")
     assert isinstance(story.phase, Ending)
     assert dials(story.end(1, 487, "Request Terminated")) == []
+
+
+def test_another_button_is_never_a_repetition() -> None:
+    story = Story()
+    story.press()
+    story.wait(0.5)
+    assert HangUp(1) in story.press("office")

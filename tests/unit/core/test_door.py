@@ -3,12 +3,13 @@
 import pytest
 
 from intercom.core.access import LONGEST_CODE, door_for
-from intercom.core.actions import Action, Lock, Play, RecordAccess, Release, ShowLamp
+from intercom.core.actions import Action, HangUp, Lock, Play, RecordAccess, Release, ShowLamp
 from intercom.core.events import (
     CallAnswered,
     CallOffered,
     CallRang,
     DigitReceived,
+    HealthChanged,
     OpenRequested,
     StrikeMoved,
     TimePassed,
@@ -275,3 +276,22 @@ def test_codes_and_digits_are_never_shown() -> None:
     assert "4711" not in shown
     assert "digit=*" in shown
     assert "0*0" not in shown
+
+
+def test_the_fifth_wrong_code_ends_the_call() -> None:
+    story = Story()
+    story.press()
+    story.tell(CallAnswered(1))
+    for _ in range(4):
+        assert [type(action).__name__ for action in story.type(1, "1#")] == ["RecordAccess"]
+    assert HangUp(1) in story.type(1, "1#")
+
+
+def test_a_door_that_cannot_be_driven_is_not_said_to_be_released() -> None:
+    story = Story()
+    story.tell(HealthChanged("door 'front'", "pin 27 is in use by another program"))
+    (refused,) = story.tell(OpenRequested("front"))
+    assert isinstance(refused, RecordAccess)
+    assert not refused.granted
+    assert "in use" in refused.reason
+    assert story.state.released == {}
