@@ -37,6 +37,9 @@ a=ptime:20
 a=sendrecv
 """
 
+_SIP_URI = "sips?:[^&gt;]*"
+_CONTACT = "[$contact]"  # SIPp's own [next_url] takes a display name along, which no request line may have
+
 _NO_BODY = "Content-Length: 0\n\n"
 
 
@@ -70,12 +73,12 @@ def caller(account: Account, to: str, *within: str, challenged: bool = True) -> 
     steps += [
         _send(_invite(account.uri, to, account.user, cseq, proof) + _SDP),
         *(_receive("response", code, optional=True) for code in ("100", "180", "183")),
-        _receive("response", "200", routes=True),
+        _receive_answer(),
         _send(_in_dialog("ACK", account.uri, to, str(cseq)) + _NO_BODY, once=True),
     ]
     steps += [step.format(me=account.uri, peer=f"<{to}>[peer_tag_param]") for step in within]
     steps += [_send(_in_dialog("BYE", account.uri, to, "[cseq]") + _NO_BODY), _receive("response", "200")]
-    return _scenario(*steps)
+    return _scenario(*steps).replace("[next_url]", _CONTACT)
 
 
 def answers(*within: str, rings_ms: int = 0, early_media: bool = False) -> str:
@@ -93,8 +96,7 @@ def answers(*within: str, rings_ms: int = 0, early_media: bool = False) -> str:
         pause(rings_ms),
         _reply(200, _SDP),
         _receive("request", "ACK"),
-        # SIPp's own [next_url] takes a display name along, which no request line may have.
-        *(step.format(me="[$to_uri]", peer="[$from]").replace("[next_url]", "[$contact]") for step in within),
+        *(step.format(me="[$to_uri]", peer="[$from]").replace("[next_url]", _CONTACT) for step in within),
         _receive("request", "BYE"),
         _reply(200),
     )
@@ -212,7 +214,7 @@ def _receive_invite() -> str:
         "to": ('search_in="hdr" header="To:"', ".*"),
         "to_uri": ('search_in="hdr" header="To:"', "sips?:[^&gt;;]*"),
         "cseq": ('search_in="hdr" header="CSeq:"', "[0-9]+"),
-        "contact": ('search_in="hdr" header="Contact:"', "sips?:[^&gt;]*"),
+        "contact": ('search_in="hdr" header="Contact:"', _SIP_URI),
         "vias": ('search_in="msg"', f"(Via: {line})+"),
     }
     actions = "\n".join(
@@ -224,6 +226,14 @@ def _receive_invite() -> str:
         f'<recv request="INVITE" rrs="true"><action>\n{actions}\n</action></recv>\n'
         f'<Reference variables="{",".join(kept)}"/>'
     )
+
+
+def _receive_answer() -> str:
+    """The 200 to our INVITE; keeps where the requests after it go."""
+    keep = (
+        f'<ereg regexp="{_SIP_URI}" search_in="hdr" header="Contact:" check_it="true" assign_to="contact"/>'
+    )
+    return f'<recv response="200" rrs="true"><action>\n{keep}\n</action></recv>'
 
 
 def _receive(

@@ -174,6 +174,7 @@ class CallOpParam:
     def __init__(self, useDefaultCallSetting: bool = ...) -> None: ...
 
 class CallMediaInfo:
+    index: int
     type: int
     status: int
 

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 CODECS = ("opus/48000/2", "G722/16000/1", "PCMA/8000/1", "PCMU/8000/1")
 HIGHEST_PRIORITY = 255
 MAX_CALLS = 8
+FIRST_ACTIVE = -1
 BRIDGE_HERTZ = 16000
 NO_ECHO_CANCELLER = 0
 ECHO_TAIL_MILLISECONDS = 200
@@ -146,18 +147,17 @@ class _Call(pj.Call):
 
     def connect(self, *, microphone: bool) -> bool:
         """Join the call's active audio to the door; the microphone only once the call is answered."""
-        index = self.audio()
-        if index is None:
+        if self.audio() is None:
             return False
-        self._engine.join(self.getAudioMedia(index), microphone=microphone)
+        self._engine.join(self.getAudioMedia(FIRST_ACTIVE), microphone=microphone)
         return True
 
     def audio(self) -> int | None:
-        """Which of the call's media is audio that flows."""
+        """The index of the stream that carries audio now. It counts rejected media, `info.media` does not."""
         info = self.getInfo()  # kept while its media are looked at: they lie inside it
-        for index, media in enumerate(info.media):
+        for media in info.media:
             if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status == pj.PJSUA_CALL_MEDIA_ACTIVE:
-                return index
+                return media.index
         return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.demo.scenarios import caller, info_digits
+from deploy.demo.scenarios import caller, info_digits, pause
 from deploy.demo.sipp import Sipp
 from deploy.demo.site import Site
 from deploy.demo.station import Station
@@ -136,3 +136,26 @@ def listeners(pid: int) -> int:
     tables = [Path(f"/proc/{pid}/net/{name}").read_text() for name in ("tcp", "tcp6")]
     lines = [line.split() for table in tables for line in table.splitlines()]
     return sum(line[3] == "0A" and f"socket:[{line[9]}]" in sockets for line in lines)
+
+
+def test_a_call_that_offers_something_else_first_is_an_ordinary_call(
+    door: Door, site: Site, tmp_path: Path
+) -> None:
+    station = door(more=AUTOMATIC)
+    scenario = caller(site.account("flat1"), site.uri("door"), pause(1500))
+    scenario = scenario.replace("m=audio", "m=video 0 RTP/AVP 31\nm=audio")
+    with Sipp(tmp_path / "sipp", scenario, site.proxy, keeps_messages=True) as phone:
+        station.wait_event("CallAnswered")
+        assert station.status()["call"]["codec"] == "PCMA/8000"
+        assert phone.wait().successful == 1
+    station.wait_state("Concluded")
+
+
+def test_a_name_in_quotes_opens_nothing(door: Door, site: Site, tmp_path: Path) -> None:
+    station = door(more=AUTOMATIC)
+    scenario = caller(site.account("flat2"), site.uri("door")).replace(
+        "From: <", 'From: "<sip:flat1@site.example>" <'
+    )
+    with Sipp(tmp_path / "sipp", scenario, site.proxy) as phone:
+        assert phone.wait().successful == 0
+    assert untouched(station)
