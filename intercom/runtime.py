@@ -47,6 +47,7 @@ class Runtime:
         self._policy = policy
         self._perform = perform
         self._loop = asyncio.get_running_loop()
+        self.since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._watchers: set[Callable[[Step], None]] = set()
 

@@ -56,7 +56,6 @@ class Controls:
         self._panel = panel
         self._counters = counters
         self._press = press
-        self._since = time.monotonic()
 
     def handlers(self) -> dict[tuple[str, str], Handler]:
         """Return the handler of each request."""
@@ -76,7 +75,7 @@ class Controls:
         return {
             "version": __version__,
             "name": self._settings.station.name,
-            "uptime_s": round(time.monotonic() - self._since, 1),
+            "uptime_s": round(time.monotonic() - self._runtime.since, 3),
             "state": type(state.phase).__name__.lower(),
             "accounts": [asdict(self._line.account)],
             "call": await self._call(),
