@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 SETTINGS = Path("/etc/intercom/intercom.toml")
+RUNNING = Path("/run/intercom")
 
 
 def settings_file() -> Path:
@@ -16,8 +17,8 @@ def control_socket() -> Path:
     """The running service's socket: in `$RUNTIME_DIRECTORY`, the system's, or the user's own folder."""
     if "RUNTIME_DIRECTORY" in os.environ:
         folder = Path(os.environ["RUNTIME_DIRECTORY"])
-    elif os.geteuid() == 0 or Path("/run/intercom").is_dir():
-        folder = Path("/run/intercom")
+    elif os.geteuid() == 0 or RUNNING.is_dir():
+        folder = RUNNING
     else:
         folder = Path(
             os.environ.get("XDG_RUNTIME_DIR", f"{tempfile.gettempdir()}/intercom-{os.getuid()}"), "intercom"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from intercom.system import places
 from intercom.system.places import control_socket, journal_file, settings_file
 
 VARIABLES = ("INTERCOM_CONFIG", "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "XDG_RUNTIME_DIR", "XDG_STATE_HOME")
@@ -32,8 +33,8 @@ def test_the_system_has_its_own_places(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings_file() == Path("/etc/intercom/intercom.toml")
 
 
-@pytest.mark.skipif(Path("/run/intercom").is_dir(), reason="a service runs here")
-def test_a_person_has_their_own_places(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_person_has_their_own_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(places, "RUNNING", tmp_path / "no-service")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
     monkeypatch.setenv("XDG_STATE_HOME", "/home/p/state")
