@@ -4,10 +4,10 @@ HERE := $(dir $(realpath $(firstword $(MAKEFILE_LIST))))
 PY := $(HERE).venv/bin/python
 SHELL := /bin/bash
 
-.PHONY: help setup wheel run visit test check bench install clean
+.PHONY: help setup wheel run visit test test-site check bench bench-site install install-site clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(HERE)Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(HERE)Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup:
 	@cd $(HERE) && deploy/setup
@@ -24,6 +24,9 @@ visit: setup  ## one whole visit without a person, with a timeline
 test: visit  ## the visit, then all tests: unit, integration, system
 	@cd $(HERE) && $(PY) -m pytest -q
 
+test-site: setup  ## every item of the SIP server, each with a real counterpart, as a table
+	@cd $(HERE) && $(PY) -m pytest -q -m "" tests/integration/site --table build/test-site.json
+
 check: setup  ## style, types, layers, and the core's branch coverage by its example tests
 	@cd $(HERE) && .venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
 	@cd $(HERE) && export COVERAGE_FILE=build/coverage && mkdir -p build && \
@@ -33,8 +36,14 @@ check: setup  ## style, types, layers, and the core's branch coverage by its exa
 bench: setup  ## the figures of the README, measured here
 	@cd $(HERE) && $(PY) -m tests.bench
 
+bench-site: setup  ## 2,000 phones at our SIP server and at the package's own configuration, side by side
+	@cd $(HERE) && $(PY) -m tests.bench site --report build/bench-site.json
+
 install:  ## install the service on this machine
 	@cd $(HERE) && deploy/install
+
+install-site:  ## install the service and the SIP server of the house on this machine
+	@cd $(HERE) && deploy/install --site
 
 clean:  ## remove what was made in this folder
 	@cd $(HERE) && rm -rf .venv build .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage

@@ -168,6 +168,7 @@ class Station:
             name=settings.station.name,
             account=AccountConfig.of(account, read_password(account.password_file, self._settings_file)),
             port=settings.sip.port,
+            name_servers=settings.network.servers,
             device=None if device == "none" else functools.partial(_find_device, device),
             permits=functools.partial(permits, frozenset(settings.incoming.permit)),
             agent=f"intercom/{__version__}",

@@ -11,7 +11,7 @@ import select
 import selectors
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +37,8 @@ from intercom.journal.store import Journal
 from intercom.runtime import Runtime
 from intercom.settings.schema import Settings
 from intercom.sip.line import Line
-from intercom.sip.registration import AccountStatus, RegistrationChanged
+from intercom.sip.registration import AccountStatus, News, RegistrationChanged
+from intercom.sip.targets import NotFound, Server
 
 TIME_LIMIT = 20.0
 """Seconds after which a test stops waiting for the real world; nothing takes a tenth of that."""
@@ -253,37 +254,69 @@ class FakeEngine:
         self._fault = fault
 
 
+PBX, SPARE = (
+    Server("192.0.2.10", 5060, "udp", "pbx.example", 10),
+    Server("192.0.2.20", 5060, "udp", "spare.example", 20),
+)
+
+
 class FakeRegistrar:
-    """A registrar with a name server: what it is asked, when, and what it answers."""
+    """Registrars with a name server: what they are asked, when, and what they answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, *servers: Server) -> None:
         self.status = AccountStatus(
-            "door@site.example", "sip:door@site.example", "sip:pbx.example", "registering", "", 0
+            "door@site.example", "sip:door@site.example", "sip:pbx.example", "", "registering", "", 0
         )
-        self.answer: Callable[[RegistrationChanged], None] = lambda _: None
-        self.script: list[RegistrationChanged] = []
-        self.attempts: list[tuple[float, str]] = []
-        self.lookups: list[tuple[str, int]] = []
+        self.hear: Callable[[News], None] = lambda _: None
+        self.scripts: dict[Server, list[tuple[int, str, int]]] = {}
+        self.servers: Sequence[Server] | NotFound = servers or (PBX,)
+        self.there: dict[Server, bool | None] = {}
+        self.quiet = True
+        self.attempts: list[tuple[float, Server]] = []
+        self.lookups: list[bool] = []
+        self.probes: list[Server] = []
+        self.admitted: list[Sequence[Server]] = []
         self.health: list[str | None] = []
-        self.address: str | Exception = "192.0.2.10"
 
-    async def resolve(self, host: str, port: int) -> str:
-        self.lookups.append((host, port))
-        if isinstance(self.address, Exception):
-            raise self.address
-        return self.address
+    @property
+    def script(self) -> list[tuple[int, str, int]]:
+        """What the only server, or the best, answers."""
+        return self.scripts.setdefault(PBX, [])
 
-    def register(self, address: str) -> None:
+    @script.setter
+    def script(self, answers: list[tuple[int, str, int]]) -> None:
+        self.scripts[PBX] = answers
+
+    async def find(self, known: bool) -> Sequence[Server]:
+        self.lookups.append(known)
+        if isinstance(self.servers, NotFound):
+            raise self.servers
+        return self.servers
+
+    async def answers(self, server: Server) -> bool | None:
+        """Answers OPTIONS if it is there; those not spoken of are."""
+        self.probes.append(server)
+        return self.there.get(server, True)
+
+    def register(self, server: Server) -> None:
         """Takes an attempt; answers with the next word of the script, and is silent after the last."""
-        self.attempts.append((asyncio.get_running_loop().time(), address))
-        if self.script:
-            asyncio.get_running_loop().call_soon(self.answer, self.script.pop(0))
+        self.attempts.append((asyncio.get_running_loop().time(), server))
+        if script := self.scripts.get(server):
+            asyncio.get_running_loop().call_soon(self.say, script.pop(0), server)
 
-    def accepts(self, expires_seconds: int = 300) -> RegistrationChanged:
-        return RegistrationChanged(200, "OK", expires_seconds)
+    def say(self, answer: tuple[int, str, int], server: Server = PBX) -> None:
+        """Answers, asked or not."""
+        self.hear(RegistrationChanged(server, *answer))
 
-    def refuses(self, status: int, reason: str) -> RegistrationChanged:
-        return RegistrationChanged(status, reason, 0)
+    def accepts(self, expires_seconds: int = 300) -> tuple[int, str, int]:
+        return (200, "OK", expires_seconds)
+
+    def refuses(self, status: int, reason: str) -> tuple[int, str, int]:
+        return (status, reason, 0)
+
+    def asked(self) -> list[Server]:
+        """Which server each attempt went to."""
+        return [server for _, server in self.attempts]
 
     def gaps(self) -> list[float]:
         """The seconds between one attempt and the next."""

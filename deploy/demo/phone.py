@@ -1,11 +1,10 @@
 """A resident's telephone: baresip with its own folder, driven over its control port.
 
-Rule: what the phone reports is kept as an event, and each event is handed out once, so a test waits
-for "the next ring" without looking at the clock.
+Rule: baresip is told and asked over that port alone, and its own event names are the names of ours.
 
 Known limits of baresip 1.0.0: it refuses a call with 486 only (other codes: `sipp.ANSWERS`), it sends
-digits as RTP events only but understands INFO too, it knows no SHA-256 digest, and a call ends when the
-file that it plays ends.
+digits as RTP events only but understands INFO too, it knows no SHA-256 digest, over TLS it takes whatever
+certificate it is shown, and a call ends when the file that it plays ends.
 """
 
 from __future__ import annotations
@@ -18,13 +17,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from deploy.demo.account import Account
 from deploy.demo.program import Program, ProgramError, free_ports
+from deploy.demo.telephone import PhoneEvent, Telephone
 
 # From the first: SIP, SIP over TLS (always the next port), control, one spare, then RTP and RTCP pairs.
 _PORTS = 24
@@ -60,18 +58,7 @@ call_max_calls 4
 """
 
 
-@dataclass(frozen=True)
-class PhoneEvent:
-    """Something the phone reported: baresip's event name, its text, and when (monotonic seconds)."""
-
-    type: str
-    text: str
-    peer: str
-    call: str
-    at: float
-
-
-class Phone:
+class Phone(Telephone):
     """One phone with one account.
 
     Args:
@@ -99,9 +86,7 @@ class Phone:
         address: str = "127.0.0.1",
         longest_call_s: float = 120.0,
     ) -> None:
-        self.folder = folder.resolve()
-        self.account = account
-        self.log = self.folder / "phone.log"
+        super().__init__(folder, account)
         self._answer = answer
         self._speaks = speaks
         self._records = records
@@ -110,51 +95,15 @@ class Phone:
         self._address = address
         self._longest_call_s = longest_call_s
         self._first_port = free_ports(_PORTS, address)
-        self._program: Program | None = None
         self._channel: socket.socket | None = None
         self._reader: threading.Thread | None = None
-        self._news = threading.Condition()
-        self._events: list[PhoneEvent] = []
-        self._handed_out: dict[str, int] = {}
         self._replies: dict[str, dict[str, Any]] = {}
         self._tokens = itertools.count(1)
-        self._ended = False
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def contact(self) -> str:
         """The URI that reaches the phone directly, past every server."""
         return f"sip:{self.account.user}@{self._address}:{self._first_port}"
-
-    @property
-    def events(self) -> list[PhoneEvent]:
-        """All that was reported so far, the oldest first."""
-        with self._news:
-            return list(self._events)
-
-    @property
-    def digits(self) -> str:
-        """The keys that the far end has pressed so far."""
-        return "".join(event.text for event in self.events if event.type == "CALL_DTMF_START")
-
-    @property
-    def program(self) -> Program:
-        """The phone's process.
-
-        Raises:
-            ProgramError: it is not started.
-        """
-        if self._program is None:
-            raise ProgramError(f"the phone in {self.folder} is not started")
-        return self._program
 
     def start(self) -> None:
         """Start the phone; blocks until its control port answers, at most 5 s.
@@ -192,67 +141,6 @@ class Phone:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
-
-    def kill(self) -> None:
-        """End the phone without a word to anybody, as a pulled plug does."""
-        self.program.kill()
-        self.stop()
-
-    def wait_event(self, kind: str, timeout: float = 10.0, text: str = "") -> PhoneEvent:
-        """Block for the next event of a kind that was not handed out before.
-
-        Args:
-            kind: baresip's name: REGISTER_OK, REGISTER_FAIL, CALL_INCOMING, CALL_RINGING, CALL_PROGRESS,
-                CALL_ESTABLISHED, CALL_CLOSED, CALL_DTMF_START, CALL_RTCP, …
-            timeout: seconds.
-            text: must be part of the event's text; events without it are skipped for good.
-
-        Raises:
-            ProgramError: no such event within the time, or the phone has ended.
-        """
-        deadline = time.monotonic() + timeout
-        with self._news:
-            while True:
-                for index in range(self._handed_out.get(kind, 0), len(self._events)):
-                    event = self._events[index]
-                    if event.type == kind and text in event.text:
-                        self._handed_out[kind] = index + 1
-                        return event
-                left = deadline - time.monotonic()
-                if self._ended or left <= 0 or not self._news.wait(left):
-                    break
-            seen = ", ".join(f"{event.type} {event.text}".strip() for event in self._events[-20:])
-        raise ProgramError(
-            f"{self.account.user} saw no {kind} {text} within {timeout:g} s, but: {seen or 'nothing'}; "
-            f"the end of {self.log}:\n{self.program.tail()}"
-        )
-
-    def wait_registered(self, timeout: float = 10.0) -> PhoneEvent:
-        """Block until the server has accepted the registration."""
-        return self.wait_event("REGISTER_OK", timeout)
-
-    def wait_ringing(self, timeout: float = 10.0) -> PhoneEvent:
-        """Block until a call comes in; `peer` of the event is who calls."""
-        return self.wait_event("CALL_INCOMING", timeout)
-
-    def wait_established(self, timeout: float = 10.0) -> PhoneEvent:
-        """Block until a call, in or out, is answered."""
-        return self.wait_event("CALL_ESTABLISHED", timeout)
-
-    def wait_closed(self, timeout: float = 10.0) -> PhoneEvent:
-        """Block until a call is over; the text says why, such as "486 Busy Here"."""
-        return self.wait_event("CALL_CLOSED", timeout)
-
-    def wait_digits(self, digits: str, timeout: float = 10.0) -> None:
-        """Block until the far end has pressed exactly these keys, in this order, since the last such wait.
-
-        Raises:
-            ProgramError: other keys, or too few within the time.
-        """
-        for digit in digits:
-            event = self.wait_event("CALL_DTMF_START", timeout)
-            if event.text != digit:
-                raise ProgramError(f"{self.account.user} heard {event.text!r}, not {digit!r} of {digits!r}")
 
     def answer(self) -> None:
         """Lift the receiver."""

@@ -42,6 +42,8 @@ class Program:
         log: file that takes standard output and standard error, appended to.
         environment: variables added to our own environment.
         folder: working directory.
+        listener: called with each line, and with None after the last; in the thread that reads them.
+        takes_input: whether `say()` can be used; otherwise the program reads nothing.
 
     Raises:
         FileNotFoundError: the program is not installed.
@@ -53,6 +55,8 @@ class Program:
         log: Path,
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
+        listener: Callable[[str | None], None] | None = None,
+        takes_input: bool = False,
     ) -> None:
         # Servers lie in /usr/sbin, which an ordinary user's PATH leaves out.
         path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
@@ -63,6 +67,7 @@ class Program:
         self.log = log
         self._lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._count = 0
+        self._listener = listener
         self._ended = False
         self._swept = False
         self._news = threading.Condition()
@@ -70,7 +75,7 @@ class Program:
         # PR_SET_PDEATHSIG: a preexec_fn is not safe in a process with threads.
         self._process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "TERM", "--", program, *map(str, command[1:])],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if takes_input else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environment or {})},
@@ -142,6 +147,19 @@ class Program:
                 if left <= 0 or not self._news.wait(left):
                     raise ProgramError(self._explain(f"did not say {pattern!r} within {timeout:g} s"))
 
+    def say(self, line: str) -> None:
+        """Write a line to its standard input.
+
+        Raises:
+            ProgramError: it has ended.
+        """
+        assert self._process.stdin is not None, "it takes no input"
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise ProgramError(self._explain(f"ended before it was told {line!r}")) from None
+
     def wait(self, timeout: float) -> int:
         """Block until the process ends by itself and return its exit code.
 
@@ -185,19 +203,27 @@ class Program:
         self.signal(signal.SIGKILL)
         self._swept = True
         self._reader.join()
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
 
     def _read(self, output: IO[bytes]) -> None:
         with output, self.log.open("ab") as log:
             for raw in output:
                 log.write(raw)
                 log.flush()
+                line = raw.decode("utf-8", "replace").rstrip()
                 with self._news:
-                    self._lines.append(raw.decode("utf-8", "replace").rstrip())
+                    self._lines.append(line)
                     self._count += 1
                     self._news.notify_all()
+                if self._listener is not None:
+                    self._listener(line)
         with self._news:
             self._ended = True
             self._news.notify_all()
+        if self._listener is not None:
+            self._listener(None)
 
     def _explain(self, what: str) -> str:
         last = "\n".join(list(self._lines)[-LINES_SHOWN:])

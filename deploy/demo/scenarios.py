@@ -43,6 +43,19 @@ _CONTACT = "[$contact]"  # SIPp's own [next_url] takes a display name along, whi
 _NO_BODY = "Content-Length: 0\n\n"
 
 
+def registers(account: Account, contact: str, seconds: int = 3600) -> str:
+    """A phone that registers a contact and is asked for its password first."""
+    first, second = (
+        _send(
+            f"REGISTER sip:{account.realm} SIP/2.0\n{_VIA}\nFrom: <{account.uri}>;tag=[pid]x[call_number]\n"
+            f"To: <{account.uri}>\nCall-ID: [call_id]\nCSeq: {cseq} REGISTER\nContact: <{contact}>\n"
+            f"Expires: {seconds}\nMax-Forwards: 70\n{proof}{_NO_BODY}"
+        )
+        for cseq, proof in ((1, ""), (2, _proof(account)))
+    )
+    return _scenario(first, _receive("response", "401", auth=True), second, _receive("response", "200"))
+
+
 def flood(to: str, user: str = "stranger") -> str:
     """One INVITE a call, from somebody without a password, who listens to no answer.
 
@@ -69,7 +82,7 @@ def caller(account: Account, to: str, *within: str, challenged: bool = True) -> 
             _receive("response", "407", auth=True),
             _send(_ack(account.uri, to, 1), once=True),
         ]
-    proof = f"[authentication username={account.user} password={account.password}]\n" if challenged else ""
+    proof = _proof(account) if challenged else ""
     steps += [
         _send(_invite(account.uri, to, account.user, cseq, proof) + _SDP),
         *(_receive("response", code, optional=True) for code in ("100", "180", "183")),
@@ -94,7 +107,7 @@ def answers(*within: str, rings_ms: int = 0, early_media: bool = False) -> str:
         _receive_invite(),
         ringing,
         pause(rings_ms),
-        _reply(200, _SDP),
+        _reply(200, _SDP, once=False),
         _receive("request", "ACK"),
         *(step.format(me="[$to_uri]", peer="[$from]").replace("[next_url]", _CONTACT) for step in within),
         _receive("request", "BYE"),
@@ -124,6 +137,11 @@ def rings_forever() -> str:
 def mute() -> str:
     """A phone that takes the INVITE and never says a word."""
     return _scenario(_receive_invite(), pause(60_000))
+
+
+def authentication(user: str, password: str) -> str:
+    """What SIPp replaces by the header with the digest."""
+    return f"[authentication username={user} password={password}]"
 
 
 def pause(milliseconds: int) -> str:
@@ -161,6 +179,13 @@ Max-Forwards: 70
 """
 
 
+def _proof(account: Account) -> str:
+    """The answer to a challenge. SIPp looks for no field within it: a field holds the whole of it."""
+    if account.password.startswith("[field"):
+        return f"{account.password}\n"
+    return f"{authentication(account.user, account.password)}\n"
+
+
 def _invite(me: str, to: str, user: str, cseq: int, proof: str) -> str:
     return (
         f"INVITE {to} SIP/2.0\n{_VIA}\nFrom: <{me}>;tag=[pid]x[call_number]\nTo: <{to}>\n"
@@ -184,9 +209,9 @@ def _in_dialog(method: str, me: str, to: str, cseq: str) -> str:
     )
 
 
-def _reply(code: int, tail: str = _NO_BODY) -> str:
-    """To the request that came last."""
-    return _send(_status(code) + "[last_Via:]\n" + _reply_headers("[last_CSeq:]") + tail, once=True)
+def _reply(code: int, tail: str = _NO_BODY, *, once: bool = True) -> str:
+    """To the last request. A 200 to an INVITE goes out again until its ACK comes (RFC 3261)."""
+    return _send(_status(code) + "[last_Via:]\n" + _reply_headers("[last_CSeq:]") + tail, once=once)
 
 
 def _reply_to_invite(code: int) -> str:

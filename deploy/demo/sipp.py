@@ -6,6 +6,7 @@ Rule: the script decides; what came of it is counted by SIPp and read from its o
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,15 +15,17 @@ from typing import Self
 from deploy.demo.program import Program, ProgramError, free_port, free_ports, udp_port_open, wait_until
 
 _MEDIA_PORTS = 4  # sound and video, RTP and RTCP
+_BUFFER = "1000000"  # bytes of its socket; SIPp's own choice overflows when 30 messages come at once
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many calls were begun, went as the script says, and did not."""
+    """How many calls were begun, went as the script says, and did not; and how many a second were begun."""
 
     begun: int
     successful: int
     failed: int
+    rate: float
 
 
 class Sipp:
@@ -38,6 +41,9 @@ class Sipp:
         port: its SIP port; a free one when None.
         echoes: send back every sound that arrives, so that the other side hears something.
         keeps_messages: write every message to `messages.log` (not for floods).
+        together: the most calls at one time; SIPp's own guess from the rate when None.
+        lines: what fills `[field0]`, `[field1]` … of the script, with semicolons between them: a line for
+            each call in turn, over and over.
     """
 
     def __init__(
@@ -52,6 +58,8 @@ class Sipp:
         port: int | None = None,
         echoes: bool = False,
         keeps_messages: bool = False,
+        together: int | None = None,
+        lines: Sequence[str] = (),
     ) -> None:
         self.folder = folder.resolve()
         self.log = self.folder / "sipp.log"
@@ -63,6 +71,8 @@ class Sipp:
         self._rate = rate
         self._echoes = echoes
         self._keeps_messages = keeps_messages
+        self._together = together
+        self._lines = lines
         self._program: Program | None = None
 
     def __enter__(self) -> Self:
@@ -106,11 +116,17 @@ class Sipp:
         options += ["-mp", str(free_ports(_MEDIA_PORTS, self.source))]
         options += ["-trace_stat", "-stf", self._statistics, "-fd", "1"]
         options += ["-trace_err", "-error_file", self.folder / "errors.log"]
-        options += ["-nostdin", "-skip_rlimit", "-aa"]
+        options += ["-nostdin", "-skip_rlimit", "-aa", "-buff_size", _BUFFER]
         if self._echoes:
             options.append("-rtp_echo")
         if self._keeps_messages:
             options += ["-trace_msg", "-message_file", self.folder / "messages.log"]
+        if self._together is not None:
+            options += ["-l", str(self._together)]
+        if self._lines:
+            fields = self.folder / "fields.csv"
+            fields.write_text("\n".join(["SEQUENTIAL", *self._lines]) + "\n")
+            options += ["-inf", fields]
         if self._target is not None:
             options.append(self._target)
         self._statistics.unlink(missing_ok=True)
@@ -148,7 +164,10 @@ class Sipp:
         with self._statistics.open(newline="") as file:
             last = list(csv.DictReader(file, delimiter=";"))[-1]
         return Counts(
-            int(last["TotalCallCreated"]), int(last["SuccessfulCall(C)"]), int(last["FailedCall(C)"])
+            int(last["TotalCallCreated"]),
+            int(last["SuccessfulCall(C)"]),
+            int(last["FailedCall(C)"]),
+            float(last["CallRate(C)"]),
         )
 
     @property

@@ -1,31 +1,23 @@
-"""Our SIP server, started for a demonstration or a test: `deploy/site/kamailio.cfg` with its own database.
+"""Our SIP server, started for a demonstration or a test: the product's own configuration and users.
 
 Rule: everything it writes lies in one folder, and the folder alone is enough to start it again.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import secrets
-import shutil
 import signal
-import socket
-import sqlite3
 from collections.abc import Mapping
-from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from deploy.demo.account import Account, Transport
 from deploy.demo.program import Program, ProgramError, free_port, wait_until
 from deploy.demo.stranger import Stranger
+from intercom.site import control
+from intercom.site.server import command, in_place, open_users, prepare
+from intercom.site.settings import Digest, SiteSettings
 
-Algorithm = Literal["MD5", "SHA-256"]
-
-_CONFIGURATION = Path(__file__).parent.parent / "site" / "kamailio.cfg"
-_SCHEMA = Path("/usr/share/kamailio/db_sqlite")
 _START_SECONDS = 10.0
 
 
@@ -41,6 +33,10 @@ class Site:
         address: IPv4 address to listen on.
         port: for UDP and TCP; a free one when None.
         remembers: whether locations outlive the server, in the database.
+        sections: further settings, as the sections of `site.toml`: `limits={"requests_per_second": 5}`.
+
+    Raises:
+        ValidationError: a section is wrong.
     """
 
     def __init__(
@@ -49,10 +45,11 @@ class Site:
         realm: str = "site.example",
         users: Mapping[str, str] | None = None,
         *,
-        algorithm: Algorithm = "MD5",
+        algorithm: Digest = "MD5",
         address: str = "127.0.0.1",
         port: int | None = None,
         remembers: bool = True,
+        **sections: Mapping[str, Any],
     ) -> None:
         self.folder = folder.resolve()
         self.realm = realm
@@ -61,9 +58,10 @@ class Site:
         self.address = address
         self.port = port or free_port(address)
         self.log = self.folder / "site.log"
-        self._control = self.folder / "control.sock"
-        self._database = self.folder / "site.db"
-        self._remembers = remembers
+        listen = {"addresses": [address], "port": self.port, **sections.pop("listen", {})}
+        own = {"domain": realm, "digest": algorithm, "remembers": remembers}
+        self.settings = SiteSettings.model_validate({"site": own, "listen": listen, **sections})
+        self.store = open_users(self.folder, self.settings)
         self._program: Program | None = None
 
     def __enter__(self) -> Self:
@@ -97,7 +95,8 @@ class Site:
 
     def account(self, user: str, transport: Transport = "udp") -> Account:
         """What a phone or a station must know to be this user."""
-        return Account(user, self.users[user], self.realm, self.proxy, transport)
+        server = f"{self.address}:{self.settings.listen.port_of(transport)}"
+        return Account(user, self.users[user], self.realm, server, transport)
 
     def start(self) -> None:
         """Start the server; blocks until it answers, at most 10 s.
@@ -105,13 +104,8 @@ class Site:
         Raises:
             ProgramError: it ended at once, or does not answer.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(_CONFIGURATION, self.folder / "kamailio.cfg")
-        self._write_settings()
-        self._write_users()
-        files: list[str | Path] = ["-f", self.folder / "kamailio.cfg", "-Y", self.folder]
-        memory = ["-m", "32", "-M", "4"]  # MB, shared and of each process
-        self._program = Program(["kamailio", *files, *memory, "-DD", "-E"], self.log, folder=self.folder)
+        configuration = self._prepare()
+        self._program = Program(command(self.folder, configuration), self.log, folder=self.folder)
         try:
             self._wait_until_it_answers()
         except ProgramError:
@@ -178,61 +172,39 @@ class Site:
             raise ProgramError(f"the site does not take {contact} for {user}: {reply['error']}")
 
     def ask(self, method: str, *parameters: str | int, timeout: float = 5.0) -> dict[str, Any]:
-        """One JSON-RPC request to the server's control socket; blocks for its answer.
+        """One JSON-RPC request to the running server; blocks for its reply.
 
         Raises:
-            ProgramError: no answer within `timeout` seconds.
+            ProgramError: no reply within `timeout` seconds.
         """
-        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(parameters)}
-        own = self.folder / f"ask-{secrets.token_hex(4)}.sock"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            channel.settimeout(timeout)
-            try:
-                channel.bind(str(own))
-                channel.sendto(json.dumps(request).encode(), str(self._control))
-                reply: dict[str, Any] = json.loads(channel.recv(1 << 20))
-            except OSError as error:
-                raise ProgramError(f"the site does not answer {method}: {error}") from error
-            finally:
-                with suppress(FileNotFoundError):
-                    own.unlink()
-        return reply
+        try:
+            return control.request(self.folder, method, *parameters, timeout=timeout)
+        except control.NotRunning as error:
+            raise ProgramError(str(error)) from error
 
-    def _write_settings(self) -> None:
-        key = self.folder / "dialog.key"
-        if not key.exists():
-            _write_secret(key, secrets.token_hex(16))
-        settings = {
-            "LISTEN_UDP": f"udp:{self.proxy}",
-            "LISTEN_TCP": f"tcp:{self.proxy}",
-            "REALM": f'"{self.realm}"',
-            "ALGORITHM": f'"{self.algorithm}"',
-            "DB_URL": f'"sqlite:///{self._database}"',
-            "LOCATION_DB_MODE": "1" if self._remembers else "0",
-            "DIALOG_KEY": f'"{key.read_text()}"',
-            "CONTROL": f'"{self._control}"',
-        }
-        text = "".join(f"#!define {name} {value}\n" for name, value in settings.items())
-        _write_secret(self.folder / "site.cfg", text)
+    def reload(self) -> None:
+        """Let the running server read its users again.
 
-    def _write_users(self) -> None:
-        fresh = not self._database.exists()
-        if fresh:
-            _write_secret(self._database, "")
-        with closing(sqlite3.connect(self._database)) as database, database:
-            if fresh:
-                # With a write-ahead log the server's processes do not lock each other out.
-                database.execute("PRAGMA journal_mode = WAL")
-                for part in ("standard", "auth_db", "usrloc"):
-                    database.executescript((_SCHEMA / f"{part}-create.sql").read_text())
-            database.execute("DELETE FROM subscriber")
-            database.executemany(
-                "INSERT INTO subscriber (username, domain, ha1) VALUES (?, ?, ?)",
-                [
-                    (user, self.realm, ha1(user, self.realm, password, self.algorithm))
-                    for user, password in self.users.items()
-                ],
-            )
+        Raises:
+            ProgramError: it does not answer, or cannot read them.
+        """
+        try:
+            control.reload(self.folder)
+        except (control.NotRunning, control.Denied) as error:
+            raise ProgramError(str(error)) from error
+
+    def _prepare(self) -> Path:
+        with self.store.together():
+            known = set(self.store.names())
+            for name in known - set(self.users):
+                self.store.remove(name)
+            for name, password in self.users.items():
+                keep = self.store.set_password if name in known else self.store.add
+                keep(name, password, digest=self.algorithm)
+        prepare(self.folder, self.settings)
+        configuration = in_place(self.folder)
+        assert configuration is not None, "it was put there"
+        return configuration
 
     def _wait_until_it_answers(self) -> None:
         if not wait_until(lambda: not self.program.running or self._answers(), _START_SECONDS):
@@ -247,15 +219,4 @@ class Site:
                 options = somebody.ask("OPTIONS", f"sip:{self.proxy}", timeout=0.1)
             except (TimeoutError, ConnectionRefusedError):
                 return False
-        return options.code == 200 and self._control.exists()
-
-
-def ha1(user: str, realm: str, password: str, algorithm: Algorithm = "MD5") -> str:
-    """The digest a server stores instead of the password (RFC 3261 22.4, RFC 8760)."""
-    text = f"{user}:{realm}:{password}".encode()
-    return hashlib.new("md5" if algorithm == "MD5" else "sha256", text).hexdigest()
-
-
-def _write_secret(path: Path, text: str) -> None:
-    path.touch(0o600)
-    path.write_text(text)
+        return options.code == 200 and (self.folder / "control.sock").exists()

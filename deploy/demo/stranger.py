@@ -37,6 +37,10 @@ class Stranger:
     Args:
         target: `address:port` to send to.
         source: IPv4 address to send from; every 127.x.y.z will do on loopback.
+
+    Attributes:
+        address: `address:port` that it has.
+        tag: in the To of its answers.
     """
 
     def __init__(self, target: str, source: str = "127.0.0.1") -> None:
@@ -45,6 +49,7 @@ class Stranger:
         address, port = target.rsplit(":", 1)
         self._socket.connect((address, int(port)))
         self.address = "{}:{}".format(*self._socket.getsockname())
+        self.tag = secrets.token_hex(4)
 
     def __enter__(self) -> Self:
         return self
@@ -55,7 +60,10 @@ class Stranger:
         self._socket.close()
 
     def send(self, method: str, uri: str, headers: Mapping[str, str] | None = None, body: str = "") -> str:
-        """Send one request and return its Call-ID; headers given replace those made up here."""
+        """Send one request and return its Call-ID.
+
+        Headers given replace those made up here; one that is "" is left out.
+        """
         token = secrets.token_hex(8)
         lines = {
             "Via": f"SIP/2.0/UDP {self.address};branch=z9hG4bK{token};rport",
@@ -68,7 +76,7 @@ class Stranger:
             **(headers or {}),
             "Content-Length": str(len(body.encode())),
         }
-        text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        text = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value)
         self._socket.send(f"{method} {uri} SIP/2.0\r\n{text}\r\n{body}".encode())
         return lines["Call-ID"]
 
@@ -81,6 +89,22 @@ class Stranger:
         """
         self._socket.settimeout(timeout)
         return self._socket.recv(65_535).decode("utf-8", "replace")
+
+    def reply(
+        self, request: str, code: int, headers: Mapping[str, str] | None = None, body: str = ""
+    ) -> None:
+        """Answer a request that came in; headers given replace those made up here."""
+        same = "Via|Record-Route|From|To|Call-ID|CSeq"
+        lines = re.findall(rf"^(?:{same})\s*:.*?(?=\r?$)", request, re.MULTILINE | re.IGNORECASE)
+        tag = f";tag={self.tag}" if code > 100 else ""
+        lines = [line + tag if line.startswith("To") and ";tag=" not in line else line for line in lines]
+        own = {
+            "Contact": f"<sip:stranger@{self.address}>",
+            **(headers or {}),
+            "Content-Length": str(len(body.encode())),
+        }
+        text = "".join(f"{line}\r\n" for line in [*lines, *(f"{name}: {own[name]}" for name in own)])
+        self._socket.send(f"SIP/2.0 {code} As Wanted\r\n{text}\r\n{body}".encode())
 
     def ask(
         self,

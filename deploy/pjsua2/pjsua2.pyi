@@ -1,9 +1,11 @@
 """The part of pjsua2 that the station uses, for the type checker."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, SupportsInt
 
 INVALID_ID: int
+PJSIP_EVENT_RX_MSG: int
+PJSIP_EVENT_TSX_STATE: int
 PJSIP_INV_STATE_CONFIRMED: int
 PJSIP_INV_STATE_DISCONNECTED: int
 PJSIP_INV_STATE_EARLY: int
@@ -11,7 +13,9 @@ PJSIP_ROLE_UAC: int
 PJSIP_SC_DECLINE: int
 PJSIP_SC_FORBIDDEN: int
 PJSIP_SC_INTERNAL_SERVER_ERROR: int
+PJSIP_SC_REQUEST_TERMINATED: int
 PJSIP_SC_SERVICE_UNAVAILABLE: int
+PJSIP_TP_STATE_CONNECTED: int
 PJSIP_TP_STATE_DISCONNECTED: int
 PJSIP_TRANSPORT_TCP: int
 PJSIP_TRANSPORT_UDP: int
@@ -114,6 +118,7 @@ class AuthCredInfo:
 
 class RegConfig:
     registrarUri: str
+    disableRegOnModify: bool
     registerOnAdd: bool
     timeoutSec: int
     retryIntervalSec: int
@@ -144,6 +149,7 @@ class SipRxData:
     wholeMsg: str
 
 class OnTransportStateParam:
+    hnd: SupportsInt
     state: int
 
 class OnRegStateParam:
@@ -202,7 +208,22 @@ class StreamInfo:
     codecName: str
     codecClockRate: int
 
-class OnCallStateParam: ...
+class TsxStateEvent:
+    type: int
+
+class SipEventBody:
+    tsxState: TsxStateEvent
+
+class SipEvent:
+    type: int
+    body: SipEventBody
+
+class OnCallStateParam:
+    e: SipEvent
+
+class OnCallTsxStateParam:
+    e: SipEvent
+
 class OnCallMediaStateParam: ...
 
 class OnDtmfEventParam:

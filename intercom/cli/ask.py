@@ -39,7 +39,8 @@ def status(socket: Path | None, as_json: bool) -> None:
     click.echo(f"{data['name']}: {data['state']}, up {data['uptime_s']:.0f} s, version {data['version']}")
     for account in data["accounts"]:
         why = f": {account['reason']}" if account["reason"] else ""
-        click.echo(f"account {account['name']} at {account['registrar']}: {account['state']}{why}")
+        at = account["server"] or account["registrar"]
+        click.echo(f"account {account['name']} at {at}: {account['state']}{why}")
     if (call := data["call"]) is not None:
         arrow = "to" if call["direction"] == "out" else "from"
         flow = (

@@ -6,24 +6,22 @@ has failed; what needs that is skipped. Nothing is taken away from a running ser
 
 import asyncio
 import gc
-import ipaddress
 import logging
 import re
-import socket as sockets
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from intercom import __version__
+from intercom.cli import servers
 from intercom.cli.main import FAILED, WRONG, config_option, json_option, print_json, socket_option
+from intercom.cli.step import Found, Step, within
 from intercom.control import client
 from intercom.settings.loading import Mistake, WrongSettings, load, read_password
 from intercom.settings.schema import Account, Settings
@@ -38,37 +36,9 @@ if TYPE_CHECKING:
 
 LISTEN_SECONDS = 0.3
 SOUND_SECONDS = 5.0
-RESOLVE_SECONDS = 5.0
 REGISTER_SECONDS = 6.0
 
-T = TypeVar("T")
 Status = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What one step found.
-
-    Attributes:
-        step: its name. A step that looks at several things has one entry for each.
-        ok: whether it is well; None when the step was skipped.
-        detail: what was found.
-        advice: what to do next, or a hint.
-    """
-
-    step: str
-    ok: bool | None
-    detail: str
-    advice: str = ""
-
-    def __str__(self) -> str:
-        """One line for a person. Words of a server or a device cannot move the cursor."""
-        word = {True: "ok", False: "FAIL", None: "skip"}[self.ok]
-        line = f"{word:<4} {self.step:<9} {self.detail}" + (f" -> {self.advice}" if self.advice else "")
-        return "".join(letter if letter.isprintable() else "?" for letter in line)
-
-
-Found = Generator[Step, None, T]
 
 
 @click.command()
@@ -110,15 +80,15 @@ def _steps(path: Path, socket: Path) -> Iterator[Step]:
     else:
         yield from _pins(settings)
         yield from _sound(settings)
-    address = yield from _name(account)
-    if address is None:
+    found = yield from servers.name(account, settings.network)
+    if not found:
         yield from _skipped("needs the registrar's address", "registrar", "register")
-    elif not (yield from _registrar(account, address)):
+    elif not (yield from servers.registrar(account, found)):
         yield from _skipped("needs the registrar's answer", "register")
     elif status and _holds(status, settings, path):
         yield from _service_register(account, status)
     else:
-        yield from _register(settings, path)
+        yield from _register(settings, path, REGISTER_SECONDS * len(found))
     yield from _addresses(settings)
     yield from _codes(settings)
 
@@ -263,7 +233,7 @@ def _sound(settings: Settings) -> Iterator[Step]:
         yield _no_sound()
         return
     try:
-        level = _within(SOUND_SECONDS, lambda: measure(device, LISTEN_SECONDS))
+        level = within(SOUND_SECONDS, lambda: measure(device, LISTEN_SECONDS))
     except TimeoutError:
         yield Step("sound", False, f"{device!r} gives no sound", "look at dmesg, and restart the Pi")
     except (OSError, ValueError) as error:
@@ -312,65 +282,6 @@ def _sound_remedy(error: Exception) -> str:
     return "end what else uses it: fuser -v /dev/snd/*"
 
 
-# Network
-
-
-def _name(account: Account) -> Found[str | None]:
-    host, started = account.host, time.monotonic()
-    try:
-        found = _within(
-            RESOLVE_SECONDS, lambda: sockets.getaddrinfo(host, account.port, type=sockets.SOCK_DGRAM)
-        )
-    except (OSError, UnicodeError) as error:
-        why = f"no answer in {RESOLVE_SECONDS:.0f} s" if isinstance(error, TimeoutError) else _words(error)
-        advice = f"correct account.registrar, or the name server: getent hosts {host}"
-        yield Step("name", False, f"{host} does not resolve: {why}", advice)
-        return None
-    address = str(found[0][4][0])
-    if _numeric(host):
-        yield Step("name", True, f"{host} is an address, no name is looked up")
-    else:
-        yield Step("name", True, f"{host} is {address} ({(time.monotonic() - started) * 1000:.0f} ms)")
-    return address
-
-
-def _numeric(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _registrar(account: Account, address: str) -> Found[bool]:
-    from intercom.sip.probe import NotSip, ask_options
-
-    server = f"{account.host}:{account.port} over {account.transport.upper()}"
-    other = {"udp": "tcp", "tcp": "udp"}[account.transport]
-    try:
-        answer = ask_options(address, account.port, account.transport, account.registrar, account.uri)
-    except ConnectionRefusedError:
-        detail = f"{server}: the computer is there, but nobody listens on this port"
-        advice = f"start the registrar, correct the port in account.registrar, or try ;transport={other}"
-        yield Step("registrar", False, detail, advice)
-    except TimeoutError:
-        detail = f"{server}: no answer to OPTIONS in 3 s"
-        advice = f"is it switched on, is the address right, does a firewall stop us? ping {address}"
-        yield Step("registrar", False, detail, advice)
-    except NotSip as error:
-        detail = f"{server}: answers, but not in SIP: {error}"
-        yield Step("registrar", False, detail, "correct the port in account.registrar")
-    except OSError as error:
-        detail = f"{server}: cannot be reached: {_words(error)}"
-        yield Step("registrar", False, detail, "look at cable, address and route: ip address, ip route")
-    else:
-        said = f"{answer.status} {answer.reason} in {answer.seconds * 1000:.0f} ms"
-        software = answer.software or "software that does not name itself"
-        yield Step("registrar", True, f"{server}: OPTIONS is answered with {said}, by {software}")
-        return True
-    return False
-
-
 # Registration
 
 
@@ -388,7 +299,7 @@ def _service_register(account: Account, status: Status) -> Iterator[Step]:
     yield Step("register", True, f"the service is registered as {account.name}, {seconds} s at a time")
 
 
-def _register(settings: Settings, path: Path) -> Iterator[Step]:
+def _register(settings: Settings, path: Path, patience: float) -> Iterator[Step]:
     from intercom.sip.config import AccountConfig, LineConfig
 
     account = settings.account[0]
@@ -396,17 +307,18 @@ def _register(settings: Settings, path: Path) -> Iterator[Step]:
         name=settings.station.name,
         account=AccountConfig.of(account, read_password(account.password_file, path)),
         port=0,
+        name_servers=settings.network.servers,
         device=None,
         permits=lambda peer: False,
         agent=f"intercom/{__version__}",
     )
     gc.disable()  # only the SIP thread may collect pjsua2's objects
     try:
-        fault = asyncio.run(_registration(config))
+        fault = asyncio.run(_registration(config, patience))
     except TimeoutError:
         fault = (
-            f"{account.host}:{account.port} answers OPTIONS, but not the REGISTER of '{account.username}' in"
-            f" {REGISTER_SECONDS:.0f} s: so a FRITZ!Box treats a user name that it does not know"
+            f"{account.host} answers OPTIONS, but not the REGISTER of '{account.username}' in"
+            f" {patience:.0f} s: so a FRITZ!Box treats a user name that it does not know"
         )
     if fault is None:
         yield Step("register", True, f"registered as {account.name}, and un-registered again")
@@ -414,7 +326,7 @@ def _register(settings: Settings, path: Path) -> Iterator[Step]:
         yield Step("register", False, fault, _register_remedy(fault))
 
 
-async def _registration(config: "LineConfig") -> str | None:
+async def _registration(config: "LineConfig", patience: float) -> str | None:
     """Register, un-register, and return the fault. Raises TimeoutError when nothing is said in time."""
     from intercom.core.events import HealthChanged
     from intercom.sip.line import Line
@@ -432,7 +344,7 @@ async def _registration(config: "LineConfig") -> str | None:
     line = Line(config, post, lambda reason: tell(f"the SIP side cannot start: {reason}"))
     line.start()
     try:
-        async with asyncio.timeout(REGISTER_SECONDS):
+        async with asyncio.timeout(patience):
             return await said
     finally:
         await line.stop()
@@ -481,21 +393,3 @@ def _codes(settings: Settings) -> Iterator[Step]:
         count = len(door.codes)
         hint = "" if count else "no telephone can open it: add codes = [{ dtmf = ... }]"
         yield Step("codes", True, f"door {door.name!r} has {count} code{'s' * (count != 1)}", hint)
-
-
-def _words(error: Exception) -> str:
-    return (isinstance(error, OSError) and error.strerror) or str(error)
-
-
-def _within(seconds: float, work: Callable[[], T]) -> T:
-    """Do work that may block for ever. Raises TimeoutError, and what the work raises."""
-    outcome: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return outcome.result(seconds)

@@ -25,6 +25,7 @@ _COMMANDS = {
     "hangup": ("ask:hangup", "End the call."),
     "open": ("ask:open_door", "Release a door."),
     "log": ("ask:log", "Show the newest calls and accesses."),
+    "site": ("site:site", "Run a SIP server for the house, and say who may use it."),
     "version": ("version:version", "Show the versions of what this is made of."),
 }
 

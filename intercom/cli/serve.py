@@ -32,7 +32,7 @@ def run(config: Path | None, socket: Path | None) -> None:
     except WrongSettings as wrong:
         _tell(wrong.mistakes)
         sys.exit(WRONG)
-    _log_to_stderr()
+    log_to_stderr()
     faulthandler.register(signal.SIGUSR1)
     from intercom.app import Station, board_mistakes
 
@@ -71,7 +71,7 @@ def lock(config: Path | None) -> None:
     sys.exit(0 if not faults else FAILED if settings else WRONG)
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
     """Log to standard error; under systemd with syslog priorities in place of the time (sd-daemon(3))."""
     journal = "JOURNAL_STREAM" in os.environ
     logging.basicConfig(level=logging.INFO, format="%(message)s" if journal else "%(asctime)s %(message)s")

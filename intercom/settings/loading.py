@@ -49,6 +49,23 @@ def load(path: Path, *, secrets: bool = True) -> Settings:
     Raises:
         WrongSettings: with every mistake in the file.
     """
+    data = read(path)
+    mistakes = _clashes(path, data) + (_secrets(path, data) if secrets else [])
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        raise WrongSettings(schema_mistakes(path, error) + mistakes) from None
+    if mistakes:
+        raise WrongSettings(mistakes)
+    return settings
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a TOML file of a bounded size. Blocks on the disk.
+
+    Raises:
+        WrongSettings: it cannot be read, or is not TOML.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(LARGEST_FILE + 1)
@@ -57,19 +74,11 @@ def load(path: Path, *, secrets: bool = True) -> Settings:
     if len(raw) > LARGEST_FILE:
         raise WrongSettings([Mistake(path, "", "is larger than 1 MiB: this is not a settings file")])
     try:
-        data = tomllib.loads(raw.decode())
+        return tomllib.loads(raw.decode())
     except UnicodeDecodeError as error:
         raise WrongSettings([Mistake(path, "", f"is not UTF-8 text (byte {error.start})")]) from None
     except (ValueError, RecursionError) as error:  # also a number of 5,000 digits
         raise WrongSettings([Mistake(path, "", f"is not TOML: {error}")]) from None
-    mistakes = _clashes(path, data) + (_secrets(path, data) if secrets else [])
-    try:
-        settings = Settings.model_validate(data)
-    except ValidationError as error:
-        raise WrongSettings(_schema_mistakes(path, error) + mistakes) from None
-    if mistakes:
-        raise WrongSettings(mistakes)
-    return settings
 
 
 _WORDS = {
@@ -82,7 +91,8 @@ _WORDS = {
 }
 
 
-def _schema_mistakes(path: Path, error: ValidationError) -> list[Mistake]:
+def schema_mistakes(path: Path, error: ValidationError) -> list[Mistake]:
+    """What a schema finds wrong, in our own words, each with the key as it is written in the file."""
     mistakes = []
     for item in error.errors(include_input=False, include_url=False):
         key = ""

@@ -4,6 +4,7 @@ Times are seconds, pins are BCM numbers. The password never stands in the file: 
 Door codes do, so nobody else may read it.
 """
 
+import ipaddress
 import re
 from typing import Annotated, Literal
 
@@ -14,6 +15,7 @@ _REGISTRAR = re.compile(
     r"sip:(?P<host>[A-Za-z0-9.-]+)(:(?P<port>\d{1,5}))?(;transport=(?P<transport>udp|tcp))?"
 )
 SIP_PORT = 5060
+DNS_PORT = 53
 
 
 def _matching(pattern: str, reason: str) -> AfterValidator:
@@ -40,6 +42,14 @@ def _port(value: str) -> str:
     return value
 
 
+def _name_server(value: str) -> str:
+    address, _, port = value.partition(":")
+    ipaddress.IPv4Address(address)  # its own words fit
+    if not 0 < int(port or DNS_PORT) < 65536:
+        raise ValueError(f"names port {port}, which is not between 1 and 65535")
+    return value
+
+
 Name = Annotated[
     str,
     _matching(
@@ -59,6 +69,13 @@ Registrar = Annotated[
         "is not sip:HOST or sip:HOST:PORT (IPv4), with ;transport=udp or ;transport=tcp if wanted",
     ),
     AfterValidator(_port),
+]
+NameServer = Annotated[
+    str,
+    _matching(
+        r"\d{1,3}(\.\d{1,3}){3}(:\d{1,5})?", "is not the IPv4 address of a name server, with :PORT if wanted"
+    ),
+    AfterValidator(_name_server),
 ]
 Line = Annotated[str, _matching(r"[^\x00-\x1f]{1,255}", "must be one line of text")]
 Device = Annotated[
@@ -99,9 +116,9 @@ class Account(_Section):
         return self._parts["host"]
 
     @property
-    def port(self) -> int:
-        """The registrar's port."""
-        return int(self._parts["port"] or SIP_PORT)
+    def port(self) -> int | None:
+        """The registrar's port; None where the address names none, so that SRV records may."""
+        return int(self._parts["port"]) if self._parts["port"] else None
 
     @property
     def transport(self) -> Literal["udp", "tcp"]:
@@ -119,6 +136,18 @@ class Sip(_Section):
     """The station's own SIP socket. Port 0 takes any free one."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = 0
+
+
+class Network(_Section):
+    """Name servers to ask instead of the system's, such as one that runs beside the registrar."""
+
+    nameservers: Annotated[list[NameServer], Field(max_length=3)] = []
+
+    @property
+    def servers(self) -> tuple[tuple[str, int], ...]:
+        """Address and port of each."""
+        parts = (server.partition(":") for server in self.nameservers)
+        return tuple((address, int(port or DNS_PORT)) for address, _, port in parts)
 
 
 class Ring(_Section):
@@ -185,6 +214,7 @@ class Settings(_Section):
 
     station: Station
     sip: Sip = Sip()
+    network: Network = Network()
     account: Annotated[list[Account], Field(min_length=1, max_length=1)]
     button: Annotated[list[Button], Field(min_length=1)]
     lamp: list[Lamp] = []

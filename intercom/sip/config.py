@@ -1,6 +1,6 @@
 """What the SIP side is built from: plain data, made from the settings by the application."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -16,7 +16,7 @@ class AccountConfig:
         uri: its address of record.
         registrar: the registrar's SIP URI.
         host: the registrar's name or IPv4 address.
-        port: the registrar's port.
+        port: the registrar's port; None if its URI names none.
         transport: `udp` or `tcp`.
         username: for digest authentication (RFC 8760).
         password: its secret.
@@ -27,7 +27,7 @@ class AccountConfig:
     uri: str
     registrar: str
     host: str
-    port: int
+    port: int | None
     transport: str
     username: str
     password: str = field(repr=False)
@@ -57,6 +57,7 @@ class LineConfig:
         name: the station's display name.
         account: its registration.
         port: local UDP port, 0 for any free one.
+        name_servers: addresses and ports of name servers to ask instead of the system's.
         device: finds the sound device's ALSA PCM name each time that it is to be opened, so that a card
             may come back; raises OSError or ValueError with the reason. None for a station without sound.
             Called on the SIP thread.
@@ -67,6 +68,7 @@ class LineConfig:
     name: str
     account: AccountConfig
     port: int
+    name_servers: Sequence[tuple[str, int]]
     device: Callable[[], str] | None
     permits: Callable[[str], bool]
     agent: str

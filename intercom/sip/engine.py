@@ -11,16 +11,18 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pjsua2 as pj
 
 from intercom.core.events import CallAnswered, CallEnded, CallOffered, CallRang, DigitReceived, HealthChanged
 from intercom.core.guide import Tone
-from intercom.sip.config import AccountConfig, LineConfig
+from intercom.sip.config import LineConfig
 from intercom.sip.digits import DigitFilter
-from intercom.sip.registration import RegistrationChanged
+from intercom.sip.registration import ConnectionLost, RegistrationChanged, ServerSilent
+from intercom.sip.targets import Server
 from intercom.sip.tones import CADENCES
 from intercom.sip.worker import Later
 
@@ -37,6 +39,10 @@ COLLECT_SECONDS = 1.0
 LINGER_SECONDS = 2.0
 ADDRESS_SECONDS = 5.0
 IDLE_COLLECT_SECONDS = 600.0
+SILENCE_SECONDS = 2.0
+"""How long a server may be silent to a call while there is another. It was sent three times by then."""
+MOVE_SECONDS = 1.0
+"""How long a call that could not be sent waits for another server."""
 
 Tell = Callable[[Any], None]
 Method = TypeVar("Method", bound=Callable[..., None])
@@ -97,14 +103,28 @@ def address_of(uri: str) -> str:
     return f"{scheme.lower()}:{user}{at}{host.lower()}"
 
 
+@dataclass(slots=True)
+class _Unheard:
+    """A call that no server has said a word to: whom it is for, and the servers it was sent to."""
+
+    to: str
+    sent_to: set[Server] = field(default_factory=set)
+
+
 class _Call(pj.Call):
     """One call, known outside by its number."""
 
     def __init__(
-        self, engine: "Engine", account: pj.Account, number: int, call_id: int = pj.INVALID_ID
+        self,
+        engine: "Engine",
+        account: pj.Account,
+        number: int,
+        server: Server,
+        call_id: int = pj.INVALID_ID,
     ) -> None:
         super().__init__(account, call_id)
         self.number = number
+        self.server = server
         self._engine = engine
         self._digits = DigitFilter()
         self._ended = False
@@ -113,7 +133,12 @@ class _Call(pj.Call):
         self._engine.end(self.number)
 
     @_guarded
+    def onCallTsxState(self, prm: pj.OnCallTsxStateParam) -> None:
+        self._listen(prm.e)
+
+    @_guarded
     def onCallState(self, prm: pj.OnCallStateParam) -> None:
+        self._listen(prm.e)
         info = self.getInfo()
         if info.state == pj.PJSIP_INV_STATE_EARLY and info.role == pj.PJSIP_ROLE_UAC:
             self._engine.tell(CallRang(self.number))
@@ -145,6 +170,11 @@ class _Call(pj.Call):
     def onCallReplaceRequest(self, prm: pj.OnCallReplaceRequestParam) -> None:
         prm.statusCode = pj.PJSIP_SC_DECLINE
 
+    def _listen(self, event: pj.SipEvent) -> None:
+        """Notice that the far side has said something: 100 Trying changes no state, and is enough."""
+        if event.type == pj.PJSIP_EVENT_TSX_STATE and event.body.tsxState.type == pj.PJSIP_EVENT_RX_MSG:
+            self._engine.heard(self.number)
+
     def connect(self, *, microphone: bool) -> bool:
         """Join the call's active audio to the door; the microphone only once the call is answered."""
         if self.audio() is None:
@@ -162,11 +192,12 @@ class _Call(pj.Call):
 
 
 class _Account(pj.Account):
-    """The one account. Calls reach it whoever they are for."""
+    """The account at one server. Calls reach it whoever they are for."""
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: "Engine", server: Server) -> None:
         super().__init__()
         self._engine = engine
+        self.server = server
 
     def abandon(self) -> None:
         pass
@@ -174,11 +205,12 @@ class _Account(pj.Account):
     @_guarded
     def onRegState(self, prm: pj.OnRegStateParam) -> None:
         bound = self.getInfo().regIsActive and _CONTACT.search(prm.rdata.wholeMsg) is not None
-        self._engine.tell(RegistrationChanged(prm.code, _clean(prm.reason), prm.expiration if bound else 0))
+        expires = prm.expiration if bound else 0
+        self._engine.tell(RegistrationChanged(self.server, prm.code, _clean(prm.reason), expires))
 
     @_guarded
     def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:
-        self._engine.offered(prm.callId)
+        self._engine.offered(self, prm.callId)
 
 
 class _Endpoint(pj.Endpoint):
@@ -193,8 +225,10 @@ class _Endpoint(pj.Endpoint):
 
     @_guarded
     def onTransportState(self, prm: pj.OnTransportStateParam) -> None:
-        if prm.state == pj.PJSIP_TP_STATE_DISCONNECTED:
-            self._engine.disconnected()
+        if prm.state == pj.PJSIP_TP_STATE_CONNECTED:
+            self._engine.connected(int(prm.hnd))
+        elif prm.state == pj.PJSIP_TP_STATE_DISCONNECTED:
+            self._engine.disconnected(int(prm.hnd))
 
 
 class Engine:
@@ -215,12 +249,16 @@ class Engine:
         self._config = config
         self._later = later
         self._calls: dict[int, _Call] = {}
+        self._unheard: dict[int, _Unheard] = {}
+        self._servers: Sequence[Server] = ()
+        self._server: Server | None = None
+        self._own = ""
+        self._connections: set[int] = set()
         self._offers = 0
         self._closing = False
         self._sound = False
         self._sound_fault: str | None = None
         self._tone: Tone = Tone.SILENCE
-        self._way: tuple[str, str] | None = None
         self._endpoint = _Endpoint(self)
         settings = pj.EpConfig()
         settings.logConfig.level = settings.logConfig.consoleLevel = 0
@@ -249,7 +287,7 @@ class Engine:
             self._endpoint.codecSetPriority(codec_id, HIGHEST_PRIORITY - rank)
         self._tones = pj.ToneGenerator()
         self._tones.createToneGenerator(BRIDGE_HERTZ)
-        self._account = _Account(self)
+        self._account: _Account | None = None
         self._later(IDLE_COLLECT_SECONDS, self._collect_idle)
         self._later(ADDRESS_SECONDS, self._follow_address)
 
@@ -268,7 +306,8 @@ class Engine:
             self.tell(HealthChanged("sip", wanted))
         return int(self._endpoint.transportGetInfo(opened).localAddress.rpartition(":")[2])
 
-    def _account_config(self, account: AccountConfig, address: str, own: str) -> pj.AccountConfig:
+    def _account_config(self, server: Server, own: str) -> pj.AccountConfig:
+        account = self._config.account
         config = pj.AccountConfig()
         config.idUri = f'"{self._config.name}" <{account.uri}>'
         config.regConfig.registrarUri = account.registrar
@@ -279,8 +318,10 @@ class Engine:
         config.sipConfig.authCreds.append(
             pj.AuthCredInfo("digest", "*", account.username, 0, account.password)
         )
-        # Every request goes to the address we resolved; `hide` keeps the route out of the message.
-        config.sipConfig.proxies.append(f"sip:{address}:{account.port};transport={account.transport};lr;hide")
+        # Every request goes to this server; `hide` keeps the route out of the message.
+        config.sipConfig.proxies.append(
+            f"sip:{server.address}:{server.port};transport={server.transport};lr;hide"
+        )
         config.callConfig.timerUse = pj.PJSUA_SIP_TIMER_OPTIONAL
         config.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_DISABLED
         config.mediaConfig.transportConfig.boundAddress = own
@@ -297,76 +338,148 @@ class Engine:
         self._closing = True
         self._endpoint.hangupAllCalls()
         self._calls.clear()
-        self._account.shutdown()
+        self._unheard.clear()
+        if self._account is not None:
+            self._account.shutdown()
         del self._tones
         gc.collect()
         self._endpoint.libDestroy()
 
     # Registration
 
-    def register(self, address: str) -> None:
-        """Send a REGISTER to this address of the registrar; `RegistrationChanged` tells the answer."""
+    def admit(self, servers: Sequence[Server]) -> None:
+        """Take requests from these servers, any of which may have a call for us, and place calls by them."""
+        self._servers = servers
+        self._set_admission()
+
+    def _set_admission(self) -> None:
+        """Those that calls go through stay admitted until these are over."""
+        servers = {*self._servers, *(call.server for call in self._calls.values())}
+        if self._server is not None:
+            servers.add(self._server)
+        pj.Admission.set([f"{server.address}:{server.port}" for server in servers])
+
+    def register(self, server: Server) -> None:
+        """Send a REGISTER to this server, now the one in use; `RegistrationChanged` tells the answer."""
         try:
-            if not self._move(address):
+            if not self._move(server) and self._account is not None:
                 self._account.setRegistration(True)
         except (pj.Error, OSError) as error:
-            self.tell(RegistrationChanged(pj.PJSIP_SC_SERVICE_UNAVAILABLE, _words(error), 0))
+            self.tell(RegistrationChanged(server, pj.PJSIP_SC_SERVICE_UNAVAILABLE, _words(error), 0))
+        self._call_again()
 
-    def _move(self, registrar: str) -> bool:
-        """Make the account anew if the registrar or this machine has another address; False if not.
+    def _move(self, server: Server) -> bool:
+        """Make the account anew if the server or this machine's address is another; False if not.
 
         The account's Contact and the address of its sound stay what they were made with.
         """
-        account = self._config.account
-        way = registrar, _own_address(registrar, account.port)
-        if way == self._way:
+        own = _own_address(server.address, server.port)
+        if self._account is not None and (server, own) == (self._server, self._own):
             return False
-        pj.Admission.set([f"{registrar}:{account.port}"])
-        if self._way is not None:
-            log.warning("address of the registrar and of this machine: %s and %s", *way)
+        if self._account is not None:
+            log.warning("the server in use and the address of this machine: %s and %s", server, own)
+            if server != self._server:
+                self._leave(self._account, server)
             self._account.shutdown()
-            self._account = _Account(self)
-        self._account.create(self._account_config(account, *way))
-        self._way = way
-        self._account.setRegistration(True)
+            self._account = None  # destroyed here: later it would shut down the next
+            self._connections.clear()
+        self._server, self._own = server, own
+        account = _Account(self, server)
+        account.create(self._account_config(server, own))
+        self._account = account
+        self._set_admission()
+        account.setRegistration(True)
         return True
 
-    def disconnected(self) -> None:
-        """Register anew over a new connection: the registrar reaches us over the one that is gone."""
-        if not self._closing:
-            self.tell(RegistrationChanged(pj.PJSIP_SC_SERVICE_UNAVAILABLE, "the connection was lost", 0))
+    def _leave(self, account: _Account, server: Server) -> None:
+        """Forget the registration instead of un-registering: servers of one site share it.
+
+        A server that was silent would get the un-REGISTER when it is back, and delete what the next has.
+        """
+        config = self._account_config(server, self._own)
+        config.regConfig.disableRegOnModify = True
+        account.modify(config)
+
+    def connected(self, connection: int) -> None:
+        """Know a connection as one that matters."""
+        self._connections.add(connection)
+
+    def disconnected(self, connection: int) -> None:
+        """Register anew over a new connection: the server reaches us over the one that is gone.
+
+        One that belongs to a server that was left does not matter.
+        """
+        if connection in self._connections and self._server is not None and not self._closing:
+            self._connections.discard(connection)
+            self.tell(ConnectionLost(self._server))
 
     def _follow_address(self) -> None:
         """Notice that this machine has another address: DHCP, or a cable for the wireless."""
         self._later(ADDRESS_SECONDS, self._follow_address)
-        if self._way is not None and not self._calls:
+        if self._server is not None and not self._calls:
             with contextlib.suppress(OSError, pj.Error):  # no network now: it may come back as it was
-                self._move(self._way[0])
+                self._move(self._server)
 
     # Calls
 
     def dial(self, number: int, to: str) -> None:
-        """Place a call; it ends with `CallEnded` also when it cannot even be sent."""
-        if self._way is None:
+        """Place a call; it ends with `CallEnded` also when it cannot even be sent.
+
+        A server that says nothing to it for two seconds is told as `ServerSilent`; when another one is then
+        given to `register`, the call goes there instead.
+        """
+        if self._account is None:
             self.tell(
                 CallEnded(number, pj.PJSIP_SC_SERVICE_UNAVAILABLE, "the registrar's address is unknown")
             )
             return
-        call = _Call(self, self._account, number)
+        self._unheard[number] = _Unheard(to)
+        self._place(number, self._account)
+
+    def _place(self, number: int, account: _Account) -> None:
+        unheard, server = self._unheard[number], account.server
+        unheard.sent_to.add(server)
+        call = _Call(self, account, number, server)
         setting = pj.CallOpParam(True)
         setting.opt.textCount = 0
         setting.opt.videoCount = 0
         self._calls[number] = call
+        self._later(SILENCE_SECONDS, functools.partial(self._miss, number, server))
         try:
-            call.makeCall(to, setting)
+            call.makeCall(unheard.to, setting)
         except pj.Error as error:
             if number in self._calls:
                 self.ended(number, pj.PJSIP_SC_SERVICE_UNAVAILABLE, _words(error))
 
-    def offered(self, call_id: int) -> None:
+    def heard(self, number: int) -> None:
+        """A server has taken the call: whatever becomes of it, no other gets it."""
+        self._unheard.pop(number, None)
+
+    def _miss(self, number: int, server: Server) -> bool:
+        """Tell that a server says nothing to a call, if another might; returns whether it was told."""
+        unheard = self._unheard.get(number)
+        if unheard is None or server != self._server or unheard.sent_to >= set(self._servers):
+            return False
+        log.warning("call %d: %s is silent", number, server)
+        self.tell(ServerSilent(server))
+        return True
+
+    def _call_again(self) -> None:
+        """Send the calls that nobody has said a word to by the server now in use, once."""
+        for number, unheard in list(self._unheard.items()):
+            if self._account is None or self._account.server in unheard.sent_to:
+                continue
+            old = self._calls.pop(number, None)
+            if old is not None:
+                with contextlib.suppress(pj.Error):
+                    old.hangup(pj.CallOpParam())  # the CANCEL follows the first word of the server, if ever
+            del old
+            self._place(number, self._account)
+
+    def offered(self, account: _Account, call_id: int) -> None:
         """Take an INVITE: refuse it at once unless its sender may call, else ask the core."""
         self._offers -= 1
-        call = _Call(self, self._account, self._offers, call_id)
+        call = _Call(self, account, self._offers, account.server, call_id)
         self._calls[self._offers] = call
         peer = _clean(address_of(call.getInfo().remoteUri))
         if self._config.permits(peer):
@@ -391,19 +504,37 @@ class Engine:
 
     def end(self, number: int) -> None:
         """Hang up, whatever state the call is in. A call that is gone is no error."""
+        waits = self._unheard.pop(number, None) is not None
         call = self._calls.get(number)
-        if call is not None:
+        if call is None:
+            if waits:
+                self.tell(CallEnded(number, pj.PJSIP_SC_REQUEST_TERMINATED, "Request Terminated"))
+        else:
             try:
                 call.hangup(pj.CallOpParam())
             except pj.Error as error:
                 self.ended(number, pj.PJSIP_SC_INTERNAL_SERVER_ERROR, _words(error))
 
     def ended(self, number: int, status: int, reason: str) -> None:
-        """Drop a call that is over. Its object dies here, on this thread, before its slot is used again."""
-        if self._calls.pop(number, None) is not None:
+        """Drop a call that is over. Its object dies here, on this thread, before its slot is used again.
+
+        One that got no word out of its server waits for another server, if there is any.
+        """
+        call = self._calls.pop(number, None)
+        if call is None:
+            return
+        self._set_admission()
+        self._rest()
+        self._later(COLLECT_SECONDS, gc.collect)
+        if self._miss(number, call.server):
+            self._later(MOVE_SECONDS, functools.partial(self._give_up, number, status, reason))
+        else:
+            self._unheard.pop(number, None)
             self.tell(CallEnded(number, status, reason))
-            self._rest()
-            self._later(COLLECT_SECONDS, gc.collect)
+
+    def _give_up(self, number: int, status: int, reason: str) -> None:
+        if number not in self._calls and self._unheard.pop(number, None) is not None:
+            self.tell(CallEnded(number, status, reason))
 
     def statistics(self, number: int) -> dict[str, Any] | None:
         """Codec and packet counts of a call, or None while no media flows."""

@@ -7,13 +7,24 @@ told later by an event that carries the same call number.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from intercom.core.events import Event, HealthChanged
+from intercom.core.events import CallEnded, CallOffered, Event, HealthChanged
 from intercom.core.guide import Tone
 from intercom.sip.config import LineConfig
-from intercom.sip.registration import AccountStatus, RegistrationChanged, Supervisor
+from intercom.sip.names import NameServers
+from intercom.sip.probe import is_there
+from intercom.sip.registration import (
+    AccountStatus,
+    ConnectionLost,
+    News,
+    RegistrationChanged,
+    ServerSilent,
+    Supervisor,
+)
+from intercom.sip.targets import Server, find
 from intercom.sip.worker import Later, Worker
 
 if TYPE_CHECKING:
@@ -44,12 +55,16 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self._worker: Worker[Engine] = Worker(self._build, self._tell_death)
         account = config.account
+        self._calls: set[int] = set()
+        self._names = NameServers(config.name_servers)
         self._supervisor = Supervisor(
-            AccountStatus(account.name, account.uri, account.registrar, "registering", "", 0),
-            account.host,
-            account.port,
-            lambda address: self._worker.submit(lambda engine: engine.register(address)),
-            lambda fault: self._post(HealthChanged(f"account {account.name}", fault)),
+            AccountStatus(account.name, account.uri, account.registrar, "", "registering", "", 0),
+            find=self._find,
+            admit=lambda servers: self._worker.submit(lambda engine: engine.admit(servers)),
+            register=lambda server: self._worker.submit(lambda engine: engine.register(server)),
+            answers=self._answers,
+            quiet=lambda: not self._calls,
+            health=lambda fault: self._post(HealthChanged(f"account {account.name}", fault)),
         )
         self._registering: asyncio.Task[None] | None = None
 
@@ -69,6 +84,7 @@ class Line:
 
     def dial(self, call: int, to: str) -> None:
         """Place a call."""
+        self._calls.add(call)
         self._worker.submit(lambda engine: engine.dial(call, to))
 
     def respond(self, call: int, status: int) -> None:
@@ -123,7 +139,7 @@ class Line:
 
         return Engine(self._config, self._tell, later)
 
-    def _tell(self, news: Event | RegistrationChanged) -> None:
+    def _tell(self, news: Event | News) -> None:
         self._call_soon(self._received, news)
 
     def _tell_death(self, reason: str) -> None:
@@ -133,8 +149,23 @@ class Line:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _received(self, news: Event | RegistrationChanged) -> None:
-        if isinstance(news, RegistrationChanged):
-            self._supervisor.answered(news)
-        else:
-            self._post(news)
+    def _received(self, news: Event | News) -> None:
+        match news:
+            case RegistrationChanged() | ServerSilent() | ConnectionLost():
+                self._supervisor.hear(news)
+                return
+            case CallOffered(call):
+                self._calls.add(call)
+            case CallEnded(call):
+                self._calls.discard(call)
+        self._post(news)
+
+    async def _find(self, known: bool) -> Sequence[Server]:
+        account = self._config.account
+        return await find(
+            account.host, account.port, account.transport, self._names, random.random, known=known
+        )
+
+    async def _answers(self, server: Server) -> bool | None:
+        account = self._config.account
+        return await is_there(server.address, server.port, server.transport, account.registrar, account.uri)

@@ -3,6 +3,8 @@
 Rule: any SIP answer counts, also a refusal; what the server says is cut to a line that can be printed.
 """
 
+import asyncio
+import errno
 import re
 import secrets
 import socket
@@ -13,6 +15,7 @@ WAITS_SECONDS = (0.5, 1.0, 1.5)
 """How long each datagram waits for its answer; the sum is the limit over TCP."""
 LARGEST_ANSWER = 65535
 LONGEST_TEXT = 80
+_NO_NETWORK = frozenset({errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL})
 
 _REQUEST = """\
 OPTIONS {registrar} SIP/2.0
@@ -43,8 +46,8 @@ class Answer:
     seconds: float
 
 
-def ask_options(address: str, port: int, transport: str, registrar: str, sender: str) -> Answer:
-    """Send OPTIONS and return the answer; blocks for three seconds at most.
+async def ask_options(address: str, port: int, transport: str, registrar: str, sender: str) -> Answer:
+    """Send OPTIONS and return the answer; takes three seconds at most.
 
     Args:
         address: numeric address of the server.
@@ -63,39 +66,52 @@ def ask_options(address: str, port: int, transport: str, registrar: str, sender:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     started = time.monotonic()
     with socket.socket(family, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as channel:
-        channel.settimeout(sum(WAITS_SECONDS))
-        channel.connect((address, port))
-        own, own_port = channel.getsockname()[:2]
-        own = f"[{own}]:{own_port}" if ":" in own else f"{own}:{own_port}"
-        token = secrets.token_hex(8)
-        request = _REQUEST.format(
-            registrar=registrar, sender=sender, own=own, token=token, transport=transport.upper()
-        )
-        data = request.replace("\n", "\r\n").encode()
-        text = _by_datagram(channel, data) if udp else _by_stream(channel, data, started)
+        channel.setblocking(False)
+        async with asyncio.timeout(sum(WAITS_SECONDS)):
+            await asyncio.get_running_loop().sock_connect(channel, (address, port))
+            own, own_port = channel.getsockname()[:2]
+            own = f"[{own}]:{own_port}" if ":" in own else f"{own}:{own_port}"
+            token = secrets.token_hex(8)
+            request = _REQUEST.format(
+                registrar=registrar, sender=sender, own=own, token=token, transport=transport.upper()
+            )
+            data = request.replace("\n", "\r\n").encode()
+            text = await (_by_datagram(channel, data) if udp else _by_stream(channel, data))
     return _read(text, time.monotonic() - started)
 
 
-def _by_datagram(channel: socket.socket, request: bytes) -> bytes:
+async def is_there(address: str, port: int, transport: str, registrar: str, sender: str) -> bool | None:
+    """Tell whether a server answers OPTIONS, whatever it says; None while this machine has no network.
+
+    Takes three seconds at most; the arguments are those of `ask_options`.
+    """
+    try:
+        await ask_options(address, port, transport, registrar, sender)
+    except NotSip:
+        return False
+    except OSError as error:
+        return None if error.errno in _NO_NETWORK else False
+    return True
+
+
+async def _by_datagram(channel: socket.socket, request: bytes) -> bytes:
+    loop = asyncio.get_running_loop()
     for seconds in WAITS_SECONDS:
-        channel.settimeout(seconds)
-        channel.send(request)
+        await loop.sock_sendall(channel, request)
         try:
-            return channel.recv(LARGEST_ANSWER)
+            async with asyncio.timeout(seconds):
+                return await loop.sock_recv(channel, LARGEST_ANSWER)
         except TimeoutError:
             continue  # a datagram may be lost
     raise TimeoutError
 
 
-def _by_stream(channel: socket.socket, request: bytes, started: float) -> bytes:
-    channel.sendall(request)
+async def _by_stream(channel: socket.socket, request: bytes) -> bytes:
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(channel, request)
     text = b""
     while b"\r\n\r\n" not in text and len(text) < LARGEST_ANSWER:
-        left = started + sum(WAITS_SECONDS) - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        channel.settimeout(left)
-        more = channel.recv(LARGEST_ANSWER)
+        more = await loop.sock_recv(channel, LARGEST_ANSWER)
         if not more:
             break
         text += more

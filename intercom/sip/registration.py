@@ -1,27 +1,40 @@
-"""Keeps one account registered: finds the registrar, asks, explains refusals, and never gives up.
+"""Keeps one account registered: finds its servers, asks one, goes on to the next, and never gives up.
 
-pjsua2's own retry is off: it waits five minutes and never comes back after a 403 or 404.
+Rule: one server is in use at a time. One that is silent or cannot be reached is left at once for the next;
+one that refuses has answered, and is asked again later. pjsua2's own retry is off: it waits five minutes and
+never comes back after a 403 or 404.
 """
 
 import asyncio
 import logging
 import random
-import socket
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 
 from intercom.sip.explain import explain_refusal
+from intercom.sip.targets import NotFound, Server
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 60.0
+PATIENCE_SECONDS = 3.0
+"""How long a server may be silent while there is another; twice as long each time that none has answered."""
+WATCH_SECONDS = {"udp": 5.0, "tcp": 30.0}
+"""How often the server in use is asked whether it is there, while there is another. TCP tells its death."""
+LOOK_SECONDS = 30.0
+"""How often the name server, and servers that are preferred to the one in use, are asked."""
+LONGEST_LOOK_SECONDS = 600.0
+SILENCE = frozenset({408, 503})
+"""pjsip's words for no answer and for a transport that fails; a server that says 503 means the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegistrationChanged:
-    """The registrar's last word: its SIP status and reason, and for how many seconds it holds (0: none)."""
+    """A server's last word: its SIP status and reason, and for how many seconds it holds (0: none)."""
 
+    server: Server
     status: int
     reason: str
     expires_seconds: int
@@ -33,12 +46,48 @@ class RegistrationChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerSilent:
+    """A call got no word out of a server."""
+
+    server: Server
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLost:
+    """The connection to a server has ended."""
+
+    server: Server
+
+
+@dataclass(frozen=True, slots=True)
+class _Preferred:
+    """A server that is preferred to the one in use is there again."""
+
+    server: Server
+    better: Server
+
+
+News = RegistrationChanged | ServerSilent | ConnectionLost
+
+
+@dataclass(frozen=True, slots=True)
 class AccountStatus:
-    """An account as `intercom status` shows it."""
+    """An account as `intercom status` shows it.
+
+    Attributes:
+        name: how it is called.
+        uri: its address of record.
+        registrar: the registrar's URI.
+        server: the server in use, or tried last; empty while none is known.
+        state: `registering`, `registered` or `unregistered`.
+        reason: why it is not registered.
+        expires_s: seconds that the registration was granted for.
+    """
 
     name: str
     uri: str
     registrar: str
+    server: str
     state: str
     reason: str
     expires_s: int
@@ -56,11 +105,19 @@ def retry_delay(failures: int, chance: float) -> float:
     )
 
 
-async def resolve(host: str, port: int) -> str:
-    """Return a numeric IPv4 address of a host, without blocking the caller. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, family=socket.AF_INET, type=socket.SOCK_DGRAM)
-    return str(found[0][4][0])
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a registration, or the attempt to have one, came to its end.
+
+    Attributes:
+        fault: why; empty if only for a better server.
+        next: the servers to ask at once, the first first.
+        held_seconds: how long it stood; None if it never did.
+    """
+
+    fault: str
+    next: Sequence[Server] = ()
+    held_seconds: float | None = None
 
 
 class Supervisor:
@@ -69,72 +126,215 @@ class Supervisor:
     def __init__(
         self,
         status: AccountStatus,
-        host: str,
-        port: int,
-        register: Callable[[str], None],
-        health: Callable[[str | None], object],
         *,
-        resolve: Callable[[str, int], Awaitable[str]] = resolve,
+        find: Callable[[bool], Awaitable[Sequence[Server]]],
+        admit: Callable[[Sequence[Server]], None],
+        register: Callable[[Server], None],
+        answers: Callable[[Server], Awaitable[bool | None]],
+        quiet: Callable[[], bool],
+        health: Callable[[str | None], object],
         chance: Callable[[], float] = random.random,
     ) -> None:
         """Prepare; nothing happens before `run`.
 
         Args:
             status: the account's names; its state is kept up to date in `self.status`.
-            host: the registrar's name or address.
-            port: its port.
-            register: called with the registrar's numeric address for each attempt.
+            find: returns the servers, the best first, told whether some are known; raises NotFound.
+            admit: told whenever the servers are others than before.
+            register: called with the server for each attempt.
+            answers: tells whether a server is there, or None if that cannot be known now.
+            quiet: tells whether there is no call, so that the server may be changed for a better one.
             health: called with a fault in words, or None once registered.
-            resolve: finds the numeric address.
             chance: returns a number from 0 to 1.
         """
         self.status = status
-        self._host = host
-        self._port = port
+        self._find = find
+        self._admit = admit
         self._register = register
+        self._answers = answers
+        self._quiet = quiet
         self._health = health
-        self._resolve = resolve
         self._chance = chance
-        self._answers: asyncio.Queue[RegistrationChanged] = asyncio.Queue()
+        self._servers: Sequence[Server] = ()
+        self._name_fault: str | None = None
+        self._talkative: set[Server] = set()
+        self._failures = 0
+        self._vain_returns = 0
+        self._news: asyncio.Queue[News | _Preferred] = asyncio.Queue()
 
-    def answered(self, answer: RegistrationChanged) -> None:
-        """Take the registrar's answer, also one that comes unasked when a refresh fails."""
-        self._answers.put_nowait(answer)
+    def hear(self, news: News) -> None:
+        """Take what the SIP side tells, also an answer that comes unasked when a refresh fails."""
+        self._news.put_nowait(news)
 
     async def run(self) -> None:
         """Register and stay registered until cancelled."""
-        failures = 0
+        silent: Server | None = None
         while True:
-            fault = await self._attempt()
-            if self.status.state == "registered":
-                failures = 0
-            failures += 1
-            delay = retry_delay(failures, self._chance())
-            self._show("unregistered", fault, 0)
+            fault = await self._round(silent)
+            self._failures += 1
+            delay = retry_delay(self._failures, self._chance())
             self._health(fault)
             log.warning("account %s: %s; next try in %.0f s", self.status.name, fault, delay)
-            await asyncio.sleep(delay)
+            silent = await self._pause(delay)
 
-    async def _attempt(self) -> str:
-        """Register and hold the registration; return why it was lost or never came."""
-        try:
-            address = await self._resolve(self._host, self._port)
-        except (OSError, UnicodeError) as error:  # the second: a label that is empty or too long
-            return f"the name {self._host} does not resolve: {getattr(error, 'strerror', None) or error}"
-        while not self._answers.empty():  # what is left of the attempt before
-            self._answers.get_nowait()
-        self._register(address)
+    async def _round(self, silent: Server | None) -> str:
+        """Ask one server after the other until one refuses or none is left; return why the last was lost.
+
+        Args:
+            silent: the one to ask last.
+        """
+        if not await self._look_up():
+            assert self._name_fault is not None
+            self._show("", "unregistered", self._name_fault, 0)
+            return self._name_fault
+        left: Sequence[Server] = sorted(self._servers, key=lambda server: server == silent)
+        returning = False
         while True:
-            answer = await self._answers.get()
-            if not answer.registered:
-                return explain_refusal(
-                    answer.status, answer.reason, self.status.uri, f"{self._host}:{self._port}"
-                )
-            if self.status.state != "registered":
-                log.info("account %s: registered for %d s", self.status.name, answer.expires_seconds)
-            self._show("registered", "", answer.expires_seconds)
-            self._health(None)
+            server, *others = left
+            end = await self._use(server, others, returning)
+            if end.fault:
+                self._show(str(server), "unregistered", end.fault, 0)
+            if end.held_seconds is not None and end.held_seconds >= FIRST_RETRY_SECONDS:
+                self._failures = 0
+                if returning or end.fault:
+                    self._vain_returns = 0
+            elif end.held_seconds is not None:
+                if self._failures:
+                    return end.fault  # servers that take a registration and drop it are not asked without end
+                self._failures = 1
+            elif returning:
+                self._vain_returns += 1
+            if not end.next:
+                return end.fault
+            left, returning = end.next, not end.fault
+            why = end.fault or f"{left[0]} is back"
+            log.warning("account %s: %s; going on to %s", self.status.name, why, left[0])
 
-    def _show(self, state: str, reason: str, expires_s: int) -> None:
-        names = self.status
-        self.status = AccountStatus(names.name, names.uri, names.registrar, state, reason, expires_s)
+    async def _look_up(self) -> bool:
+        """Bring the servers up to date; the last good ones stay if none are found. False if none is known."""
+        try:
+            servers = await self._find(bool(self._servers))
+        except NotFound as error:
+            if self._servers and self._name_fault is None:
+                log.warning("account %s: %s; going on with what was known", self.status.name, error)
+            self._name_fault = str(error)
+            return bool(self._servers)
+        self._name_fault = None
+        if set(servers) != set(self._servers):
+            self._admit(servers)
+        self._servers = servers
+        return True
+
+    async def _use(self, server: Server, others: Sequence[Server], returning: bool) -> _End:
+        """Register with a server and hold the registration; return why it was lost or never came.
+
+        Args:
+            server: the one.
+            others: whom to ask next.
+            returning: whether the first of the others was left for it, and has us back if this one refuses.
+        """
+        while not self._news.empty():  # what is left of the attempt before
+            self._news.get_nowait()
+        self._register(server)
+        patience = PATIENCE_SECONDS * 2.0 ** min(self._failures, 10)
+        try:
+            async with asyncio.timeout(patience if others else None):
+                news = await self._next(server)
+        except TimeoutError:
+            return _End(self._explain(server, 408, f"nothing in {patience:.0f} s"), others)
+        if not isinstance(news, RegistrationChanged):
+            return _End(self._lost(news), others)
+        if not news.registered:
+            fault = self._explain(server, news.status, news.reason)
+            return _End(fault, others if returning or news.status in SILENCE else ())
+        log.info("account %s: registered for %d s at %s", self.status.name, news.expires_seconds, server)
+        since = asyncio.get_running_loop().time()
+        with _beside(self._watch(server), self._look(server)):
+            end = await self._hold(server, news)
+        return replace(end, held_seconds=asyncio.get_running_loop().time() - since)
+
+    async def _hold(self, server: Server, news: News | _Preferred) -> _End:
+        """Take refreshes until the registration is lost, or a better server is there."""
+        while isinstance(news, RegistrationChanged) and news.registered:
+            self._show(str(server), "registered", "", news.expires_seconds)
+            self._health(None)
+            news = await self._next(server)
+        others = [other for other in self._servers if other != server]
+        match news:
+            case _Preferred(better=better):
+                return _End("", [better, server, *(other for other in others if other != better)])
+            case ConnectionLost():
+                return _End(self._lost(news), [server, *others])
+            case ServerSilent():
+                return _End(self._lost(news), others)
+            case _:
+                fault = self._explain(server, news.status, news.reason)
+                return _End(fault, others if news.status in SILENCE else ())
+
+    async def _watch(self, server: Server) -> None:
+        """Notice that the server is gone. One that never answered OPTIONS is not judged by its silence."""
+        while True:
+            several = len(self._servers) > 1
+            answer = await self._answers(server) if several else None
+            if answer:
+                self._talkative.add(server)
+            elif answer is False and server in self._talkative:
+                self.hear(ServerSilent(server))
+                return
+            await asyncio.sleep(WATCH_SECONDS[server.transport] if several else LOOK_SECONDS)
+
+    async def _look(self, server: Server) -> None:
+        """Notice that the name server knows others, or that one preferred to this is there."""
+        while True:
+            wait = min(LOOK_SECONDS * 2.0 ** min(self._vain_returns, 10), LONGEST_LOOK_SECONDS)
+            await asyncio.sleep(wait)
+            await self._look_up()
+            for better in self._preferred_to(server):
+                if self._quiet() and await self._answers(better) and self._quiet():
+                    self._news.put_nowait(_Preferred(server, better))
+                    return
+
+    def _preferred_to(self, server: Server) -> Sequence[Server]:
+        listed = [known for known in self._servers if known == server]
+        if not listed:  # it was taken out of service
+            return self._servers
+        return [other for other in self._servers if other.priority < listed[0].priority]
+
+    async def _next(self, server: Server) -> News | _Preferred:
+        """The next news of a server; what comes late of one that was left is dropped."""
+        while True:
+            news = await self._news.get()
+            if news.server == server:
+                return news
+
+    async def _pause(self, seconds: float) -> Server | None:
+        """Wait. A call that gets no word out of a server ends it early: another server may take the call."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while True:
+                    news = await self._news.get()
+                    if isinstance(news, ServerSilent):
+                        return news.server
+        return None
+
+    def _lost(self, news: News | _Preferred) -> str:
+        if isinstance(news, ConnectionLost):
+            return self._explain(news.server, 503, "the connection was lost")
+        return f"{news.server.name}:{news.server.port} does not answer any more"
+
+    def _explain(self, server: Server, status: int, reason: str) -> str:
+        return explain_refusal(status, reason, self.status.uri, f"{server.name}:{server.port}")
+
+    def _show(self, server: str, state: str, reason: str, expires_s: int) -> None:
+        self.status = replace(self.status, server=server, state=state, reason=reason, expires_s=expires_s)
+
+
+@contextmanager
+def _beside(*work: Coroutine[None, None, None]) -> Iterator[None]:
+    """Have work done until the body ends."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()

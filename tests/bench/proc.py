@@ -1,6 +1,8 @@
 """What the kernel says of a process (proc(5))."""
 
+import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,12 @@ def effort(pid: int) -> Effort:
     return Effort(switches, nanoseconds / 1e9)
 
 
+def group(leader: int) -> list[int]:
+    """The processes of a process group: a server with its workers."""
+    numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+    return [pid for pid in numbers if _leader(pid) == leader]
+
+
 def pss_mb(pid: int) -> float:
     """Memory, what is shared with other processes counted by its share."""
     return _number(Path(f"/proc/{pid}/smaps_rollup"), "Pss") / 1024
@@ -39,6 +47,12 @@ def threads(pid: int) -> int:
 
 def descriptors(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def _leader(pid: int) -> int | None:
+    with suppress(ProcessLookupError):
+        return os.getpgid(pid)
+    return None
 
 
 def _number(file: Path, key: str) -> int:

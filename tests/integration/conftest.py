@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from deploy.demo.program import wait_until
 from deploy.demo.site import Site
 from deploy.demo.speech import PASSER_BY, RESIDENT, VISITOR, spoken
+from tests.integration.servers import TwoServers
 
 USERS = {"door": "door-secret", "flat1": "flat1-secret", "flat2": "flat2-secret"}
 
@@ -39,6 +41,12 @@ def nothing_left(tmp_path: Path) -> Iterator[None]:
     yield
     assert wait_until(lambda: not _processes(tmp_path), 2.0), _processes(tmp_path)
     assert set(threading.enumerate()) <= threads
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[TwoServers]:
+    with ExitStack() as parts:
+        yield TwoServers.start(tmp_path, USERS, parts)
 
 
 @pytest.fixture

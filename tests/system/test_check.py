@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from deploy.demo.account import Transport
+from deploy.demo.names import Names
 from deploy.demo.program import free_port
 from deploy.demo.site import Site
 from deploy.demo.sound import VirtualCard
@@ -239,6 +240,23 @@ def test_a_name_that_resolves(door: Door, site: Site) -> None:
     door.write(account_at(f"localhost:{site.port}"))
     found = checked(door, 1)  # the server takes no requests for a domain of this name
     assert re.match(r"localhost is 127\.0\.0\.1 \(\d+ ms\)", found["name"][0]["detail"])
+
+
+def test_several_servers_of_a_name(door: Door, site: Site, tmp_path: Path) -> None:
+    listed = [("one.example", free_port(), 10, 0), ("two.example", site.port, 20, 0)]
+    hosts = {"one.example": "127.0.0.1", "two.example": "127.0.0.1"}
+    with Names(tmp_path / "names", {"_sip._udp.site.example": listed}, hosts) as names:
+        door.write(account_at("site.example"))
+        door.config.write_text(door.config.read_text() + names.settings)
+        found = checked(door, 1)
+    assert [step["detail"].partition(" is ")[2].partition(" (1")[0] for step in found["name"]] == [
+        f"one.example:{listed[0][1]}",
+        f"two.example:{site.port}",
+    ]
+    assert "priority 10" in found["name"][0]["detail"]
+    assert [step["ok"] for step in found["registrar"]] == [False, True]
+    assert found["registrar"][0]["detail"].startswith(f"one.example:{listed[0][1]} (127.0.0.1) over UDP: ")
+    assert found["register"][0]["ok"]
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])

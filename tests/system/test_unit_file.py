@@ -17,9 +17,12 @@ from hardware.board import load_board
 from intercom import __version__
 from intercom.cli.main import WRONG, main
 from intercom.settings.loading import WrongSettings, load
+from intercom.site.places import FOLDER
+from intercom.site.running import START_SECONDS
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy/systemd/intercom.service"
+SITE_UNIT = ROOT / "deploy/systemd/intercom-site.service"
 EXAMPLE = ROOT / "deploy/settings/intercom.toml"
 EXPOSURE_TENTHS = 15
 PROMISED_STOP_SECONDS = 3
@@ -36,7 +39,9 @@ def directives(file: Path) -> dict[str, list[str]]:
     return found
 
 
-def install(stage: Path, pjsua2: Path, program: Path | None = None) -> subprocess.CompletedProcess[str]:
+def install(
+    stage: Path, pjsua2: Path, program: Path | None = None, *options: str
+) -> subprocess.CompletedProcess[str]:
     """Run `deploy/install` into a folder, without what the program needs from others."""
     environment = {
         **os.environ,
@@ -47,7 +52,7 @@ def install(stage: Path, pjsua2: Path, program: Path | None = None) -> subproces
     }
     if program is not None:
         environment["INTERCOM_WHEEL"] = str(program)
-    command = [ROOT / "deploy/install"]
+    command: list[str | Path] = [ROOT / "deploy/install", *options]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -86,19 +91,21 @@ def stage(tmp_path_factory: pytest.TempPathFactory, wheels: tuple[Path, Path]) -
 # The unit
 
 
-def test_verifies(stage: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", [UNIT, SITE_UNIT], ids=lambda file: file.stem)
+def test_verifies(stage: Path, tmp_path: Path, file: Path) -> None:
     """Seen from the staging folder, since nothing is installed here."""
-    unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text().replace("/opt/intercom", f"{stage}/opt/intercom"))
+    unit = tmp_path / file.name
+    unit.write_text(file.read_text().replace("/opt/intercom", f"{stage}/opt/intercom"))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False
     )
-    ours = [line for line in done.stderr.splitlines() if UNIT.name in line]
+    ours = [line for line in done.stderr.splitlines() if file.name in line]
     assert (done.returncode, ours) == (0, [])
 
 
-def test_exposure() -> None:
-    command = ["systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE_TENTHS}", str(UNIT)]
+@pytest.mark.parametrize("file", [UNIT, SITE_UNIT], ids=lambda file: file.stem)
+def test_exposure(file: Path) -> None:
+    command = ["systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE_TENTHS}", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
@@ -122,6 +129,26 @@ def test_restarts() -> None:
     assert float(unit["RestartSec"][0]) >= 1
     assert float(unit["WatchdogSec"][0]) <= 20
     assert float(unit["TimeoutStopSec"][0]) > PROMISED_STOP_SECONDS
+
+
+def test_the_site_restarts_as_an_ordinary_user() -> None:
+    unit = directives(SITE_UNIT)
+    assert unit["Restart"] == ["always"]
+    assert unit["RestartPreventExitStatus"] == [str(WRONG)]
+    assert unit["StartLimitIntervalSec"] == ["0"], "it never gives up"
+    assert float(unit["TimeoutStartSec"][0]) > 2 * START_SECONDS, "the settings, and the last good ones"
+    assert unit["CapabilityBoundingSet"] == [""]
+    (made,) = [
+        line.split()
+        for line in SITE_UNIT.with_suffix(".sysusers").read_text().splitlines()
+        if line.startswith("u ")
+    ]
+    assert unit["User"] == [made[1]]
+    assert unit["StateDirectory"] == [FOLDER.name]
+    assert [command.split()[1:] for command in unit["ExecStart"] + unit["ExecReload"]] == [
+        ["site"],
+        ["site", "apply"],
+    ]
 
 
 def test_groups_exist() -> None:
@@ -184,7 +211,7 @@ def test_layout(stage: Path) -> None:
         "usr/local/lib/sysusers.d/intercom.conf": "644",
         "usr/local/lib/udev/rules.d/60-intercom.rules": "644",
     }
-    assert stat.S_IMODE((stage / "etc/intercom").stat().st_mode) == 0o750
+    assert stat.S_IMODE((stage / "etc/intercom").stat().st_mode) == 0o751
     assert (stage / "opt/intercom/current").readlink() == Path(f"{__version__}-1")
     assert (stage / "usr/local/bin/intercom").readlink() == Path("/opt/intercom/current/bin/intercom")
     boards = list((stage / release).glob("lib/python*/site-packages/hardware/boards/*.toml"))
@@ -193,14 +220,40 @@ def test_layout(stage: Path) -> None:
     assert str(stage) not in (stage / release / "bin/intercom").read_text()
 
 
+def test_the_program_brings_the_configuration_of_the_sip_server(stage: Path) -> None:
+    parts = (stage / "opt/intercom/current/share/intercom/site").iterdir()
+    assert {path.name for path in parts} == {path.name for path in (ROOT / "deploy/site").iterdir()}
+
+
+def site_files(stage: Path) -> dict[str, str]:
+    """What belongs to the SIP server outside the program, with its mode."""
+    return {
+        str(path.relative_to(stage)): f"{stat.S_IMODE(path.stat().st_mode):o}"
+        for folder in ("etc", "var", "usr/local/lib")
+        for path in (stage / folder).rglob("*site*")
+    }
+
+
 def test_again(tmp_path: Path, wheels: tuple[Path, Path]) -> None:
-    """Settings and password stay; the version before stays for a way back, older ones do not."""
-    for number in range(3):
-        done = install(tmp_path, *wheels)
+    """Settings and password stay; the version before stays for a way back, older ones do not.
+
+    The SIP server comes when it is wanted, and stays.
+    """
+    sites = []
+    for number, options in enumerate(((), ("--site",), ())):
+        done = install(tmp_path, *wheels, *options)
         assert done.returncode == 0, done.stderr
+        sites.append(site_files(tmp_path))
         if number == 0:
             (tmp_path / "etc/intercom/intercom.toml").write_text("mine")
             (tmp_path / "etc/intercom/door.secret").write_text("mine")
+    wanted = {
+        "etc/intercom/site.toml": "640",
+        "usr/local/lib/systemd/system/intercom-site.service": "644",
+        "usr/local/lib/sysusers.d/intercom-site.conf": "644",
+        "var/lib/intercom-site": "700",
+    }
+    assert sites == [{}, wanted, wanted]
     opt = tmp_path / "opt/intercom"
     assert (tmp_path / "etc/intercom/intercom.toml").read_text() == "mine"
     assert (tmp_path / "etc/intercom/door.secret").read_text() == "mine"

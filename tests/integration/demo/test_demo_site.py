@@ -10,8 +10,9 @@ from deploy.demo.account import Account
 from deploy.demo.phone import Phone
 from deploy.demo.scenarios import flood, refuses
 from deploy.demo.sipp import Sipp
-from deploy.demo.site import Algorithm, Site
+from deploy.demo.site import Site
 from deploy.demo.stranger import Reply, Stranger, proof
+from intercom.site.settings import Digest
 from tests.integration.conftest import USERS
 
 
@@ -36,12 +37,13 @@ def test_options_are_answered_without_naming_the_software(site: Site) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["MD5", "SHA-256"])
-def test_register_with_either_digest(tmp_path: Path, algorithm: Algorithm) -> None:
+def test_register_with_either_digest(tmp_path: Path, algorithm: Digest) -> None:
     with (
         Site(tmp_path / "site", users=USERS, algorithm=algorithm) as site,
         Stranger(site.proxy) as somebody,
     ):
-        challenge = somebody.ask("REGISTER", f"sip:{site.realm}")
+        who = {"From": f"<{site.uri('flat1')}>;tag=1", "To": f"<{site.uri('flat1')}>"}
+        challenge = somebody.ask("REGISTER", f"sip:{site.realm}", who)
         assert f"algorithm={algorithm}" in challenge.header("WWW-Authenticate")
         assert ask_as(somebody, site.account("flat1"), "REGISTER", f"sip:{site.realm}").code == 200
         assert len(site.registered("flat1")) == 1

@@ -53,6 +53,7 @@ async def test_the_status_of_an_idle_station(tmp_path: Path) -> None:
                 "name": "door@site.example",
                 "uri": "sip:door@site.example",
                 "registrar": "sip:pbx.example",
+                "server": "",
                 "state": "registering",
                 "reason": "",
                 "expires_s": 0,

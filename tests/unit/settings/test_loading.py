@@ -110,14 +110,36 @@ def test_a_good_file(write: Write) -> None:
 @pytest.mark.parametrize(
     ("registrar", "host", "port", "transport"),
     [
-        ("sip:pbx.example", "pbx.example", 5060, "udp"),
-        ("sip:pbx.example;transport=tcp", "pbx.example", 5060, "tcp"),
+        ("sip:pbx.example", "pbx.example", None, "udp"),
+        ("sip:pbx.example;transport=tcp", "pbx.example", None, "tcp"),
         ("sip:192.0.2.1:65535;transport=udp", "192.0.2.1", 65535, "udp"),
     ],
 )
-def test_the_registrar_in_parts(write: Write, registrar: str, host: str, port: int, transport: str) -> None:
+def test_the_registrar_in_parts(
+    write: Write, registrar: str, host: str, port: int | None, transport: str
+) -> None:
     account = load(write(VALID.replace("sip:127.0.0.1:5060;transport=udp", registrar))).account[0]
     assert (account.host, account.port, account.transport) == (host, port, transport)
+
+
+def test_name_servers_with_and_without_a_port(write: Write) -> None:
+    text = '[network]\nnameservers = ["192.0.2.53", "127.0.0.1:5353"]\n'
+    assert load(write(VALID)).network.servers == ()
+    assert load(write(VALID + text)).network.servers == (("192.0.2.53", 53), ("127.0.0.1", 5353))
+
+
+@pytest.mark.parametrize(
+    ("server", "reason"),
+    [
+        ("ns.example", "is not the IPv4 address of a name server, with :PORT if wanted"),
+        ("::1", "is not the IPv4 address of a name server, with :PORT if wanted"),
+        ("192.0.2.256", "Octet 256 (> 255) not permitted in '192.0.2.256'"),
+        ("192.0.2.53:0", "names port 0, which is not between 1 and 65535"),
+    ],
+)
+def test_a_wrong_name_server(write: Write, server: str, reason: str) -> None:
+    text = f'[network]\nnameservers = ["{server}"]\n'
+    assert ("network.nameservers[1]", reason) in mistakes(write(VALID + text))
 
 
 def test_the_policy_that_a_file_makes(write: Write) -> None:

@@ -1,7 +1,7 @@
 """An account is registered whatever the registrar does, on a clock that jumps to the next attempt."""
 
 import asyncio
-import socket
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intercom.sip.explain import explain_refusal
-from intercom.sip.registration import RegistrationChanged, Supervisor, resolve, retry_delay
-from tests.fakes import FakeRegistrar, live, timeless, turns
+from intercom.sip.registration import ConnectionLost, ServerSilent, Supervisor, retry_delay
+from intercom.sip.targets import NotFound, Server
+from tests.fakes import PBX, SPARE, FakeRegistrar, timeless, turns
 
 MIDDLE = 0.5  # the chance that neither shortens nor prolongs a delay
 
@@ -22,14 +23,15 @@ async def supervised(
 ) -> AsyncIterator[Supervisor]:
     supervisor = Supervisor(
         registrar.status,
-        "pbx.example",
-        5060,
-        registrar.register,
-        registrar.health.append,
-        resolve=registrar.resolve,
+        find=registrar.find,
+        admit=registrar.admitted.append,
+        register=registrar.register,
+        answers=registrar.answers,
+        quiet=lambda: registrar.quiet,
+        health=registrar.health.append,
         chance=chance,
     )
-    registrar.answer = supervisor.answered
+    registrar.hear = supervisor.hear
     running = asyncio.create_task(supervisor.run())
     yield supervisor
     running.cancel()
@@ -47,8 +49,10 @@ async def test_it_registers_and_says_so() -> None:
         status = supervisor.status
     assert (status.state, status.reason, status.expires_s) == ("registered", "", 120)
     assert status.name == registrar.status.name
-    assert registrar.lookups == [("pbx.example", 5060)]
-    assert [address for _, address in registrar.attempts] == ["192.0.2.10"]
+    assert status.server == "pbx.example:5060 (192.0.2.10)"
+    assert registrar.lookups == [False]
+    assert registrar.admitted == [(PBX,)]
+    assert registrar.asked() == [PBX]
     assert registrar.health == [None]
 
 
@@ -58,7 +62,7 @@ async def test_a_refresh_keeps_it_registered_without_another_attempt() -> None:
     registrar.script = [registrar.accepts(300)]
     async with supervised(registrar) as supervisor:
         await turns()
-        supervisor.answered(registrar.accepts(60))
+        registrar.say(registrar.accepts(60))
         await turns()
         assert supervisor.status.expires_s == 60
     assert len(registrar.attempts) == 1
@@ -84,7 +88,7 @@ async def test_after_a_success_the_next_delay_is_short_again() -> None:
         registrar.attempts.clear()
         registrar.script = [refused, registrar.accepts()]
         lost = asyncio.get_running_loop().time()
-        supervisor.answered(refused)  # unasked: a refresh has failed
+        registrar.say(refused)  # unasked: a refresh has failed
         await asyncio.sleep(60)
         assert supervisor.status.state == "registered"
     assert [round(at - lost, 3) for at, _ in registrar.attempts] == [2, 6]
@@ -97,7 +101,7 @@ async def test_a_lost_registration_is_shown_at_once_and_until_it_is_back() -> No
     registrar.script = [registrar.accepts()]
     async with supervised(registrar) as supervisor:
         await turns()
-        supervisor.answered(registrar.refuses(408, "Request Timeout"))
+        registrar.say(registrar.refuses(408, "Request Timeout"))
         await turns()
         silent = explain_refusal(408, "Request Timeout", registrar.status.uri, "pbx.example:5060")
         assert supervisor.status.state == "unregistered"
@@ -111,7 +115,7 @@ async def test_a_lost_registration_is_shown_at_once_and_until_it_is_back() -> No
 @timeless
 async def test_a_registration_that_grants_no_time_is_none() -> None:
     registrar = FakeRegistrar()
-    registrar.script = [RegistrationChanged(200, "OK", 0), registrar.accepts()]
+    registrar.script = [registrar.accepts(0), registrar.accepts()]
     async with supervised(registrar) as supervisor:
         await turns()
         assert supervisor.status.reason == "pbx.example:5060 took the registration without granting any time"
@@ -122,42 +126,17 @@ async def test_a_registration_that_grants_no_time_is_none() -> None:
 @timeless
 async def test_a_name_that_does_not_resolve_is_tried_again() -> None:
     registrar = FakeRegistrar()
-    registrar.address = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    registrar.servers = NotFound("the name pbx.example does not resolve: no such name")
     registrar.script = [registrar.accepts()]
     async with supervised(registrar) as supervisor:
         await asyncio.sleep(3)
         assert registrar.attempts == []
-        assert registrar.health == [
-            "the name pbx.example does not resolve: Name or service not known",
-            "the name pbx.example does not resolve: Name or service not known",
-        ]
-        registrar.address = "192.0.2.99"
+        assert registrar.health == ["the name pbx.example does not resolve: no such name"] * 2
+        assert supervisor.status.reason == registrar.health[0]
+        registrar.servers = (PBX,)
         await asyncio.sleep(4)
         assert supervisor.status.state == "registered"
-    assert [address for _, address in registrar.attempts] == ["192.0.2.99"]
-
-
-@live
-async def test_a_name_that_cannot_be_one_does_not_end_the_attempts() -> None:
-    registrar = FakeRegistrar()
-    told: asyncio.Queue[str | None] = asyncio.Queue()
-    supervisor = Supervisor(
-        registrar.status, "pbx..example", 5060, registrar.register, told.put_nowait, resolve=resolve
-    )
-    running = asyncio.create_task(supervisor.run())
-    fault = await told.get()
-    assert fault is not None
-    assert fault.startswith("the name pbx..example does not resolve: ")
-    await turns()
-    assert not running.done()
-    running.cancel()
-
-
-@live
-async def test_an_address_needs_no_name_server() -> None:
-    assert await resolve("127.0.0.1", 5060) == "127.0.0.1"
-    with pytest.raises(OSError, match="ddress family"):
-        await resolve("::1", 5060)
+    assert registrar.lookups == [False, False, False]
 
 
 @timeless
@@ -177,3 +156,232 @@ def test_every_delay_is_within_a_fifth_of_its_place_in_the_row(failures: int, ch
     assert 0.8 * place <= round(retry_delay(failures, chance), 9) <= 1.2 * place
     assert retry_delay(failures, 0) == pytest.approx(0.8 * place)
     assert retry_delay(failures, 1) == pytest.approx(1.2 * place)
+
+
+# Several servers
+
+
+def pair() -> FakeRegistrar:
+    """A better server and a spare one, which accept whatever they are asked."""
+    registrar = FakeRegistrar(PBX, SPARE)
+    registrar.scripts = {server: [registrar.accepts()] * 100 for server in (PBX, SPARE)}
+    return registrar
+
+
+@timeless
+async def test_the_better_server_is_used() -> None:
+    registrar = pair()
+    async with supervised(registrar) as supervisor:
+        await asyncio.sleep(600)
+        assert supervisor.status.server == "pbx.example:5060 (192.0.2.10)"
+    assert registrar.asked() == [PBX]
+    assert registrar.admitted == [(PBX, SPARE)]
+
+
+@timeless
+async def test_a_server_that_is_silent_at_the_start_costs_three_seconds() -> None:
+    registrar = pair()
+    del registrar.scripts[PBX]
+    registrar.there[PBX] = False
+    async with supervised(registrar) as supervisor:
+        await asyncio.sleep(3.1)
+        assert supervisor.status.server == "spare.example:5060 (192.0.2.20)"
+        assert supervisor.status.state == "registered"
+    assert (registrar.asked(), registrar.gaps()) == ([PBX, SPARE], [3])
+    assert registrar.health == [None]
+
+
+@pytest.mark.parametrize("status", [408, 503])
+@timeless
+async def test_a_transport_that_fails_costs_nothing(status: int) -> None:
+    registrar = pair()
+    registrar.script = [registrar.refuses(status, "failed")]
+    async with supervised(registrar) as supervisor:
+        await turns()
+        assert supervisor.status.server == "spare.example:5060 (192.0.2.20)"
+    assert registrar.asked() == [PBX, SPARE]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 500])
+@timeless
+async def test_a_refusal_is_an_answer_and_is_not_taken_elsewhere(status: int) -> None:
+    registrar = pair()
+    registrar.script = [registrar.refuses(status, "No"), registrar.accepts()]
+    async with supervised(registrar):
+        await asyncio.sleep(2.1)
+    assert (registrar.asked(), registrar.gaps()) == ([PBX, PBX], [2])
+
+
+@timeless
+async def test_a_slow_server_is_given_more_time_in_each_round() -> None:
+    registrar = FakeRegistrar(PBX, SPARE)
+    registrar.scripts[SPARE] = [registrar.refuses(408, "Request Timeout")] * 10
+    async with supervised(registrar):
+        await asyncio.sleep(60)
+    assert registrar.asked()[:6] == [PBX, SPARE] * 3
+    assert registrar.gaps()[:5] == [3, 2, 6, 4, 12]
+
+
+@timeless
+async def test_a_server_that_dies_is_noticed_and_left_at_once() -> None:
+    registrar = pair()
+    async with supervised(registrar) as supervisor:
+        await asyncio.sleep(60)
+        registrar.there[PBX] = False
+        await asyncio.sleep(5.1)
+        assert supervisor.status.server == "spare.example:5060 (192.0.2.20)"
+        assert supervisor.status.state == "registered"
+    assert registrar.asked() == [PBX, SPARE]
+    assert set(registrar.health) == {None}
+
+
+@timeless
+async def test_a_server_that_never_answers_options_is_not_judged() -> None:
+    registrar = pair()
+    registrar.there[PBX] = False
+    async with supervised(registrar):
+        await asyncio.sleep(600)
+    assert registrar.asked() == [PBX]
+
+
+@timeless
+async def test_without_a_network_no_server_is_to_blame() -> None:
+    registrar = pair()
+    async with supervised(registrar):
+        await asyncio.sleep(60)
+        registrar.there[PBX] = None
+        await asyncio.sleep(60)
+    assert registrar.asked() == [PBX]
+
+
+@timeless
+async def test_an_only_server_is_not_asked_for_a_sign_of_life() -> None:
+    registrar = FakeRegistrar()
+    registrar.script = [registrar.accepts()]
+    async with supervised(registrar):
+        await asyncio.sleep(600)
+    assert registrar.probes == []
+
+
+@timeless
+async def test_the_better_server_is_gone_back_to_when_there_is_no_call() -> None:
+    registrar = pair()
+    async with supervised(registrar) as supervisor:
+        await asyncio.sleep(60)
+        registrar.there[PBX] = False
+        await asyncio.sleep(60)
+        assert registrar.asked() == [PBX, SPARE]
+        registrar.there[PBX], registrar.quiet = True, False
+        await asyncio.sleep(60)
+        assert registrar.asked() == [PBX, SPARE]
+        registrar.quiet = True
+        await asyncio.sleep(31)
+        assert supervisor.status.server == "pbx.example:5060 (192.0.2.10)"
+    assert registrar.asked() == [PBX, SPARE, PBX]
+    assert set(registrar.health) == {None}
+
+
+@timeless
+async def test_a_better_server_that_is_back_and_refuses_is_left_again_and_tried_less_often() -> None:
+    registrar = pair()
+    async with supervised(registrar) as supervisor:
+        await asyncio.sleep(60)
+        registrar.there[PBX] = False
+        await asyncio.sleep(6)
+        registrar.there[PBX] = True
+        registrar.script = [registrar.refuses(403, "Forbidden")] * 100
+        await asyncio.sleep(3600)
+        assert supervisor.status.server == "spare.example:5060 (192.0.2.20)"
+    returns = [at for at, server in registrar.attempts[2:] if server == PBX]
+    waits = [round(later - earlier) for earlier, later in itertools.pairwise(returns)]
+    assert waits[:6] == [60, 120, 240, 480, 600, 600]
+    assert set(registrar.health) == {None}
+
+
+@timeless
+async def test_a_call_that_gets_no_word_out_of_the_server_moves_the_station() -> None:
+    registrar = pair()
+    async with supervised(registrar):
+        await asyncio.sleep(60)
+        registrar.hear(ServerSilent(PBX))
+        await turns()
+        registrar.hear(ServerSilent(PBX))  # late: it is not in use any more
+        await turns()
+    assert registrar.asked() == [PBX, SPARE]
+
+
+@timeless
+async def test_a_call_that_gets_no_word_ends_the_wait_for_the_next_try() -> None:
+    registrar = FakeRegistrar(PBX, SPARE)
+    registrar.scripts = {server: [registrar.refuses(503, "failed")] * 20 for server in (PBX, SPARE)}
+    async with supervised(registrar) as supervisor:
+        await asyncio.sleep(200)
+        registrar.attempts.clear()
+        registrar.scripts = {PBX: [registrar.accepts()]}
+        registrar.hear(ServerSilent(SPARE))
+        await turns()
+        assert supervisor.status.state == "registered"
+    assert registrar.asked() == [PBX]
+
+
+@timeless
+async def test_a_lost_connection_is_made_anew_to_the_same_server_first() -> None:
+    registrar = pair()
+    async with supervised(registrar):
+        await asyncio.sleep(60)
+        registrar.hear(ConnectionLost(PBX))
+        await turns()
+    assert registrar.asked() == [PBX, PBX]
+
+
+@timeless
+async def test_servers_that_drop_every_connection_are_not_asked_without_end() -> None:
+    registrar = pair()
+    async with supervised(registrar):
+        for _ in range(10):
+            await asyncio.sleep(1)
+            registrar.hear(ConnectionLost(registrar.asked()[-1]))
+            await turns()
+    assert len(registrar.attempts) <= 5
+
+
+@timeless
+async def test_a_name_server_that_fails_leaves_the_last_good_servers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    registrar = pair()
+    async with supervised(registrar) as supervisor:
+        await turns()
+        registrar.servers = NotFound("the servers of site.example cannot be asked for: silence")
+        await asyncio.sleep(3600)
+        registrar.there[PBX] = False
+        await asyncio.sleep(6)
+        assert supervisor.status.server == "spare.example:5060 (192.0.2.20)"
+    assert caplog.text.count("cannot be asked for") == 1
+    assert registrar.admitted == [(PBX, SPARE)]
+
+
+@timeless
+async def test_a_server_that_is_taken_out_of_the_list_is_left() -> None:
+    registrar = pair()
+    moved = Server("192.0.2.30", 5060, "udp", "pbx.example", 10)
+    registrar.scripts[moved] = [registrar.accepts()]
+    async with supervised(registrar) as supervisor:
+        await turns()
+        registrar.servers = (moved,)
+        await asyncio.sleep(31)
+        assert supervisor.status.server == "pbx.example:5060 (192.0.2.30)"
+    assert registrar.admitted == [(PBX, SPARE), (moved,)]
+
+
+@timeless
+async def test_what_a_server_says_late_is_not_taken_for_the_next() -> None:
+    registrar = FakeRegistrar(PBX, SPARE)
+    async with supervised(registrar) as supervisor:
+        await asyncio.sleep(3.1)
+        registrar.say(registrar.accepts())
+        await turns()
+        assert supervisor.status.state != "registered"
+        registrar.say(registrar.accepts(), SPARE)
+        await turns()
+        assert supervisor.status.state == "registered"

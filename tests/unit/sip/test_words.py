@@ -36,7 +36,7 @@ def test_a_refusal_in_words(status: int, words: str) -> None:
 
 
 def test_a_password_is_not_shown() -> None:
-    account = AccountConfig("door", "sip:door@x", "sip:x", "x", 5060, "udp", "door", "hunter2", 300)
+    account = AccountConfig("door", "sip:door@x", "sip:x", "x", None, "udp", "door", "hunter2", 300)
     assert "hunter2" not in repr(account)
 
 

@@ -1,0 +1,71 @@
+"""Where the registrar's name leads, and whether anybody is there: two steps of `intercom check`."""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+
+from intercom.cli.step import Found, Step, words
+from intercom.settings.schema import Account, Network
+from intercom.sip.names import NameServers
+from intercom.sip.probe import NotSip, ask_options
+from intercom.sip.targets import NotFound, Server, find, is_numeric, service_name
+
+
+def name(account: Account, network: Network) -> Found[Sequence[Server]]:
+    """Look the registrar's servers up, as the service does; one entry for each, the best first."""
+    host, started = account.host, time.monotonic()
+    names = NameServers(network.servers)
+    try:
+        found = asyncio.run(find(host, account.port, account.transport, names, random.random, known=False))
+    except NotFound as error:
+        advice = f"correct account.registrar, or the name server: getent hosts {host}"
+        yield Step("name", False, str(error).removeprefix("the name "), advice)
+        return ()
+    took = f"({(time.monotonic() - started) * 1000:.0f} ms)"
+    if is_numeric(host):
+        yield Step("name", True, f"{host} is an address, no name is looked up")
+    elif any(server.name != host for server in found):
+        service = service_name(host, account.transport)
+        for number, server in enumerate(found, 1):
+            detail = f"{service}: number {number} is {server}, priority {server.priority} {took}"
+            yield Step("name", True, detail)
+    else:
+        yield Step("name", True, f"{host} is {', '.join(server.address for server in found)} {took}")
+    return found
+
+
+def registrar(account: Account, found: Sequence[Server]) -> Found[bool]:
+    """Ask each server whether it is there; returns whether any of them is."""
+    there = False
+    for server in found:
+        step = _ask(account, server)
+        there = there or bool(step.ok)
+        yield step
+    return there
+
+
+def _ask(account: Account, server: Server) -> Step:
+    place = f"{server} over {server.transport.upper()}"
+    other = {"udp": "tcp", "tcp": "udp"}[server.transport]
+    try:
+        answer = asyncio.run(
+            ask_options(server.address, server.port, server.transport, account.registrar, account.uri)
+        )
+    except ConnectionRefusedError:
+        detail = f"{place}: the computer is there, but nobody listens on this port"
+        advice = f"start the registrar, correct the port in account.registrar, or try ;transport={other}"
+    except TimeoutError:
+        detail = f"{place}: no answer to OPTIONS in 3 s"
+        advice = f"is it switched on, is the address right, does a firewall stop us? ping {server.address}"
+    except NotSip as error:
+        detail = f"{place}: answers, but not in SIP: {error}"
+        advice = "correct the port in account.registrar"
+    except OSError as error:
+        detail = f"{place}: cannot be reached: {words(error)}"
+        advice = "look at cable, address and route: ip address, ip route"
+    else:
+        said = f"{answer.status} {answer.reason} in {answer.seconds * 1000:.0f} ms"
+        software = answer.software or "software that does not name itself"
+        return Step("registrar", True, f"{place}: OPTIONS is answered with {said}, by {software}")
+    return Step("registrar", False, detail, advice)

@@ -1,0 +1,178 @@
+"""Where the registrar's name leads: the servers to try, in order (RFC 3263 section 4.2, RFC 2782).
+
+Rule: nothing here touches the network. Who asks the name server, and what chance says, is passed in.
+"""
+
+import asyncio
+import ipaddress
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+log = logging.getLogger(__name__)
+
+SIP_PORT = 5060
+MOST_TARGETS = 16
+"""What lies behind them in a list is never needed, and admission has a limit of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server. Two are the same if they are at the same place, whatever the name server calls them.
+
+    Attributes:
+        address: its IPv4 address.
+        port: its port.
+        transport: `udp` or `tcp`.
+        name: what its address was found by, for people.
+        priority: of its SRV record; the lowest is tried first.
+    """
+
+    address: str
+    port: int
+    transport: str
+    name: str = field(compare=False)
+    priority: int = field(compare=False, default=0)
+
+    def __str__(self) -> str:
+        """Name, port and address, the last only where it says more."""
+        place = f"{self.name}:{self.port}"
+        return place if self.name == self.address else f"{place} ({self.address})"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One SRV record (RFC 2782): a host that offers the service, and how it is preferred."""
+
+    priority: int
+    weight: int
+    port: int
+    host: str
+
+
+class NoRecord(Exception):
+    """The name server knows of no such record."""
+
+
+class NotFound(Exception):
+    """The registrar's name leads nowhere; the text says why."""
+
+
+class Names(Protocol):
+    """A name server, as it is asked here. Both raise NoRecord, or OSError when nobody answers."""
+
+    async def services(self, name: str) -> list[Service]:
+        """Return the SRV records of a name."""
+
+    async def addresses(self, host: str) -> list[str]:
+        """Return the IPv4 addresses of a host."""
+
+
+def is_numeric(host: str) -> bool:
+    """Tell whether a host is an address already."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def service_name(host: str, transport: str) -> str:
+    """Return the name whose SRV records hold the servers of a host."""
+    return f"_sip._{transport}.{host}"
+
+
+def ordered(services: Iterable[Service], chance: Callable[[], float]) -> list[Service]:
+    """Put SRV records into the order to try them in, by priority and then by weighted lot (RFC 2782).
+
+    Args:
+        services: the records.
+        chance: returns a number from 0 up to, but not including, 1.
+    """
+    classes: defaultdict[int, list[Service]] = defaultdict(list)
+    for service in services:
+        classes[service.priority].append(service)
+    order: list[Service] = []
+    for priority in sorted(classes):
+        left = sorted(classes[priority], key=lambda service: service.weight)  # weight 0 gets its small chance
+        while left:
+            order.append(left.pop(_draw([service.weight for service in left], chance())))
+    return order
+
+
+def _draw(weights: Sequence[int], chance: float) -> int:
+    ticket = int(chance * (sum(weights) + 1))
+    for index, weight in enumerate(weights):
+        ticket -= weight
+        if ticket <= 0:
+            return index
+    return len(weights) - 1
+
+
+async def find(
+    host: str, port: int | None, transport: str, names: Names, chance: Callable[[], float], *, known: bool
+) -> Sequence[Server]:
+    """Return the servers of a registrar, the best first.
+
+    A number or a port in the registrar's URI leaves SRV out (RFC 3263 section 4.2), and so does a name
+    without SRV records: its addresses are used, at the default port.
+
+    Args:
+        host: of the registrar's URI.
+        port: of the URI, None if it names none.
+        transport: `udp` or `tcp`.
+        names: the name server.
+        chance: as for `ordered`.
+        known: whether an earlier list is at hand. If not, a name server that is silent about SRV records is
+            no reason not to look for the address: a hosts file may know it.
+
+    Raises:
+        NotFound: in words.
+    """
+    if is_numeric(host):
+        return (Server(host, port or SIP_PORT, transport, host),)
+    if port is None:
+        try:
+            services = await names.services(service_name(host, transport))
+        except NoRecord:
+            services = []
+        except OSError as error:
+            if known:
+                raise NotFound(f"the servers of {host} cannot be asked for: {_words(error)}") from None
+            services = []
+        if any(service.host in {"", "."} for service in services):
+            raise NotFound(f"{host} says that it has no SIP over {transport.upper()}")
+        if services:
+            return await _places(host, ordered(services, chance)[:MOST_TARGETS], transport, names)
+    try:
+        addresses = await names.addresses(host)
+    except (NoRecord, OSError) as error:
+        raise NotFound(f"the name {host} does not resolve: {_words(error)}") from None
+    return tuple(Server(address, port or SIP_PORT, transport, host) for address in addresses[:MOST_TARGETS])
+
+
+async def _places(host: str, services: Sequence[Service], transport: str, names: Names) -> Sequence[Server]:
+    """Look up the hosts of SRV records, all at once; those without an address are left out."""
+    found = await asyncio.gather(
+        *(names.addresses(service.host) for service in services), return_exceptions=True
+    )
+    targets: dict[Server, None] = {}
+    for service, addresses in zip(services, found, strict=True):
+        if isinstance(addresses, NoRecord | OSError):
+            log.warning("the server %s of %s does not resolve: %s", service.host, host, _words(addresses))
+        elif isinstance(addresses, BaseException):
+            raise addresses
+        else:
+            for address in addresses:
+                target = Server(address, service.port, transport, service.host, service.priority)
+                targets.setdefault(target)
+    if not targets:
+        hosts = ", ".join(service.host for service in services)
+        raise NotFound(f"none of the servers of {host} resolves: {hosts}")
+    return tuple(targets)[:MOST_TARGETS]
+
+
+def _words(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

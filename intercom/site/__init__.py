@@ -1,0 +1,1 @@
+"""The SIP server of a site: its settings, its users, and Kamailio that serves them."""

@@ -1,0 +1,41 @@
+"""The lines of the domain's DNS zone by which phones and stations find the servers of a site (RFC 3263).
+
+Rule: every node says the same, so it does not matter where they are printed.
+"""
+
+from ipaddress import IPv4Address
+
+from intercom.site import server
+from intercom.site.settings import SiteSettings, Transport
+
+_TTL = 300  # seconds; so long a dead server's address is still used
+_SERVICES: dict[Transport, tuple[str, str]] = {  # RFC 3263 4.1, RFC 4168 and, for TLS, sips
+    "tls": ("SIPS+D2T", "_sips._tcp"),
+    "tcp": ("SIP+D2T", "_sip._tcp"),
+    "udp": ("SIP+D2U", "_sip._udp"),
+    "sctp": ("SIP+D2S", "_sip._sctp"),
+}
+
+
+def zone(settings: SiteSettings) -> list[str]:
+    """NAPTR, SRV and A lines for the servers that the settings name, all with the ports of this one."""
+    domain = f"{settings.site.domain}."
+    nodes = [settings.nodes.own, *settings.nodes.others] if settings.nodes.own else []
+    addresses = {node.partition(":")[0] for node in nodes if node} or {server.addresses(settings)[0]}
+    hosts = {
+        f"site{number}.{domain}": address
+        for number, address in enumerate(sorted(addresses, key=IPv4Address), 1)
+    }
+    services = [
+        (service, f"{name}.{domain}", settings.listen.port_of(transport))
+        for transport, (service, name) in _SERVICES.items()
+        if transport in settings.listen.transports
+    ]
+    return [
+        *(
+            f'{domain} {_TTL} IN NAPTR {10 * order} 50 "s" "{service}" "" {name}'
+            for order, (service, name, _) in enumerate(services, 1)
+        ),
+        *(f"{name} {_TTL} IN SRV 10 50 {port} {host}" for _, name, port in services for host in hosts),
+        *(f"{host} {_TTL} IN A {address}" for host, address in hosts.items()),
+    ]

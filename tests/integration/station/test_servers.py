@@ -1,0 +1,84 @@
+"""A site with two servers behind one name: any of them may die, and the bell goes on ringing."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from deploy.demo.account import Transport
+from deploy.demo.phone import Phone
+from deploy.demo.program import ProgramError
+from tests.integration.servers import TwoServers
+
+
+def rings(phone: Phone) -> int:
+    return sum(event.type == "CALL_INCOMING" for event in phone.events)
+
+
+def test_a_station_leaves_a_server_that_dies(servers: TwoServers) -> None:
+    station, phone = servers.door(), servers.phone(servers.two)
+    assert servers.two.registered("door") == []
+    servers.one.kill()
+    servers.wait_at(station, servers.two, 6.5)
+    assert not station.status()["faults"]
+    station.press()
+    phone.wait_ringing()
+
+
+def test_a_connection_that_ends_tells_a_death_at_once(servers: TwoServers) -> None:
+    station = servers.door("tcp")
+    servers.one.kill()
+    servers.wait_at(station, servers.two, 2.0)
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_press_in_the_moment_of_the_death_rings(servers: TwoServers, transport: Transport) -> None:
+    station, phone = servers.door(transport), servers.phone(servers.two)
+    servers.one.kill()
+    begin = time.monotonic()
+    station.press()
+    phone.wait_ringing()
+    assert time.monotonic() - begin < 4.0
+    phone.answer()
+    station.wait_event("CallAnswered")
+    assert station.status()["counters"]["calls_placed"] == 1
+    phone.hang_up()
+    assert station.wait_action("RecordCall")["outcome"] == "answered"
+    assert rings(phone) == 1
+
+
+def test_a_server_that_comes_round_does_not_ring_for_the_same_press(servers: TwoServers) -> None:
+    station = servers.door()
+    here, there = servers.phone(servers.one), servers.phone(servers.two)
+    servers.one.freeze()
+    station.press()
+    there.wait_ringing()
+    servers.one.thaw()
+    there.answer()
+    station.wait_event("CallAnswered")
+    with pytest.raises(ProgramError):
+        here.wait_ringing(2.0)
+    there.hang_up()
+    station.wait_action("RecordCall")
+    assert (rings(here), rings(there)) == (0, 1)
+    assert len(servers.one.registered("door")) == 1  # nobody took it out: servers of a site share it
+
+
+def test_a_dead_name_server_changes_nothing(servers: TwoServers) -> None:
+    station, phone = servers.door(), servers.phone(servers.two)
+    servers.names.freeze()
+    servers.one.kill()
+    servers.wait_at(station, servers.two, 6.5)
+    station.press()
+    phone.wait_ringing()
+
+
+def test_a_call_from_the_server_that_is_not_in_use_is_taken(servers: TwoServers) -> None:
+    """Servers of one site know each other's registrations: any of them may have the call."""
+    station = servers.door(more='[incoming]\npermit = ["sip:flat1@site.example"]\nanswer = "automatic"\n')
+    phone = servers.phone(servers.two)
+    servers.two.place("door", servers.one.registered("door")[0])
+    phone.dial(servers.two.uri("door"))
+    phone.wait_established()
+    assert station.status()["counters"]["calls_accepted"] == 1
