@@ -260,7 +260,7 @@ def _by_turns(servers: Mapping[str, Server], load: Load) -> Iterator[Row]:
         for name, done in runs[kind].items():
             if rate is None:
                 yield Row(f"{what}, {name}", median(run.counts.rate for run in done), "/s")
-            limit = 0 if name == "site" and kind != "call" else None
+            limit = 0 if name == "site" and rate is not None else None
             yield Row(f"{what}, {name}: failed", sum(run.counts.failed for run in done), "", limit)
             yield Row(f"{what}, {name}: CPU", median(run.cost_ms for run in done), "ms each")
         pairs = list(zip(runs[kind]["site"], runs[kind]["sample"], strict=True))
