@@ -124,19 +124,22 @@ class Sample:
         self._program = None
 
     def ask(self, method: str, *parameters: str | int) -> dict[str, Any]:
-        return request(self._folder, method, *parameters)
+        try:
+            return request(self._folder, method, *parameters)
+        except NotRunning as error:
+            raise ProgramError(str(error)) from error
 
     def _answers(self) -> bool:
         try:
             return "result" in self.ask("core.uptime")
-        except NotRunning:
+        except ProgramError:
             return False
 
 
 def _fill(database: Path) -> None:
     """The package's tables, with our users."""
     with closing(sqlite3.connect(database)) as tables:
-        for name in ("standard", "usrloc", "presence", "auth_db"):
+        for name in ("standard", "usrloc", "presence", "auth_db", "dispatcher", "msilo"):
             tables.executescript((_TABLES / f"{name}-create.sql").read_text())
         tables.execute("PRAGMA journal_mode = WAL")  # as in our site's
         with tables:

@@ -256,11 +256,12 @@ def test_torture(tmp_path: Path, kind: str) -> None:
             if number % 100 == 0:
                 assert try_register(phone, site.account("flat1")).code == 200, message
         assert number > 9000
+        # Not more than the messages themselves; the unit lets the journal take 1,000 lines in 30 s.
+        assert site.log.stat().st_size < 2000 * number
         # A stranger too, as soon as they are not too many.
         assert wait_until(lambda: serves(site, stranger), 5.0)
         assert before <= processes(site)
         assert int(site.ask("core.shmmem")["result"]["free"]) > 15_000_000
-        assert site.log.stat().st_size < 1_000_000
 
 
 def torture(site: Site) -> Iterator[bytes]:
