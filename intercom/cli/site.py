@@ -10,8 +10,9 @@ import pwd
 import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -62,12 +63,24 @@ class Place:
 
     @contextmanager
     def change(self) -> Iterator[Users]:
-        """Its users, to change something; the running server is told of it afterwards."""
-        yield self.users()
+        """Its users, to change something; the running server is told of what was changed."""
+        users = self.users()
         try:
-            control.reload(self.folder)
+            yield users
+        finally:
+            if users.changed:
+                self._reload()
+
+    def _reload(self) -> None:
+        try:
+            for gateway in control.reload(self.folder):
+                _warn(f"gateway {gateway} is down: its name does not resolve. The site tries every minute")
         except control.NotRunning:
-            click.echo("intercom: the site does not run: it will know when it starts", err=True)
+            _warn("the site does not run: it will know when it starts")
+
+
+def _warn(text: str) -> None:
+    click.echo(f"intercom: {text}", err=True)
 
 
 @contextmanager
@@ -89,6 +102,9 @@ def told() -> Iterator[None]:
     except (Unwritable, control.Denied, Failed) as error:
         fail(str(error), FAILED)
     except OSError as error:
+        # What cannot be written to a pipe or a full disk Python would try again at its end, and say so.
+        with suppress(OSError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED)
 
 
@@ -122,6 +138,8 @@ def site(
     SIGHUP makes it use changed settings; so does `intercom site apply`.
     """
     place = Place((folder or places.folder()).absolute(), settings or places.settings_file())
+    if reason := places.wrong_folder(place.folder):
+        raise Refused(reason)
     ctx.obj = place
     if ctx.invoked_subcommand is not None:
         return
@@ -156,13 +174,14 @@ def _resolved(uri: str) -> str:
 @_pass_place
 def check(place: Place) -> None:
     """Tell whether the settings are right, and change nothing."""
-    _check(place)
+    with tempfile.TemporaryDirectory() as scratch:
+        _check(place, place.folder if place.folder.exists() else Path(scratch))
     click.echo(f"the settings of {place.settings.site.domain} are right: {place.settings_file}")
 
 
-def _check(place: Place) -> None:
+def _check(place: Place, folder: Path) -> None:
     place.become_owner()
-    shutil.rmtree(server.make(place.folder, place.settings, place.settings_file))
+    shutil.rmtree(server.make(folder, place.settings, place.settings_file))
 
 
 @site.command()
@@ -171,7 +190,7 @@ def apply(place: Place) -> None:
     """Let the running site use changed settings. Wrong ones change nothing."""
     from intercom.site import running
 
-    _check(place)
+    _check(place, place.folder)
     running.apply(place.folder)
     click.echo("the settings are in use", err=True)
 
@@ -215,13 +234,13 @@ def add(
         raise Refused("a door station connects over udp or tcp")
     password = sheet.new_password()
     with place.change() as users:
+        facts = sheet.make(place.folder, settings, name, password, display, transport)
         with users.together():
             users.add(
                 name, password, digest=digest or settings.site.digest, display=display, transport=transport
             )
             users.permit(name, _prefixes(may_call))
-        facts = sheet.make(place.folder, settings, name, password, display, transport)
-    _show_sheet(facts, as_json, station=station)
+        _show_sheet(facts, as_json, station=station)
 
 
 @site.command()
@@ -235,12 +254,22 @@ def password(place: Place, name: str, as_json: bool) -> None:
     new = sheet.new_password()
     with place.change() as users:
         user = users.user(name)
-        users.set_password(name, new)
         facts = sheet.make(place.folder, place.settings, name, new, user["display"], user["transport"])
-    _show_sheet(facts, as_json)
+        users.set_password(name, new)
+        _show_sheet(facts, as_json)
 
 
 def _show_sheet(sheet: Any, as_json: bool, *, station: bool = False) -> None:
+    try:
+        _print_sheet(sheet, as_json, station)
+        sys.stdout.flush()
+    except (OSError, AttributeError) as error:  # the latter without any standard output
+        reason = getattr(error, "strerror", "there is no output")
+        remedy = f"'intercom site password {sheet.user}' makes a new one"
+        raise OSError(f"the password could not be shown ({reason}): {remedy}") from None
+
+
+def _print_sheet(sheet: Any, as_json: bool, station: bool) -> None:
     facts, qr_text = sheet.facts(), sheet.qr_text()
     if as_json:
         more = {"qr": qr_text} if qr_text else {}
@@ -252,10 +281,8 @@ def _show_sheet(sheet: Any, as_json: bool, *, station: bool = False) -> None:
     for key, value in facts.items():
         click.echo(f"{key:<{width}}  {value}")
     if qr_text and not station:
-        import segno
-
         click.echo()
-        segno.make(qr_text, error="l").terminal(out=sys.stdout, compact=True)
+        sheet.show_qr(sys.stdout)
         click.echo(
             "Grandstream Wave reads the account from this code; into any other phone it is typed.", err=True
         )
@@ -327,7 +354,7 @@ def _without_server() -> Iterator[None]:
     try:
         yield
     except control.NotRunning:
-        click.echo("intercom: the site does not run: nobody is registered", err=True)
+        _warn("the site does not run: nobody is registered")
 
 
 def _contacts(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -368,6 +395,14 @@ def forward(place: Place, /, name: str, off: bool, **given: Any) -> None:
         user = users.user(name)
         before = {} if off else {key: user[key] for key in ("busy", "unanswered", "away", "seconds")}
         users.set_forward(name, **(before | given))
+        ours = {own["number"] for own in users.facts()["numbers"]}
+        given.pop("seconds", None)
+        for target in filter(forms.is_number, given.values()):
+            number = forms.dialled(target, place.settings.numbers.country)
+            if number not in ours and not any(forms.permits(prefix, number) for prefix in user["may_call"]):
+                _warn(
+                    f"{name} may not call {number}, so nothing goes there until 'intercom site allow' says so"
+                )
 
 
 @site.command()
@@ -393,8 +428,11 @@ def redirect(place: Place, name: str, uri: tuple[str, ...], permanent: bool, off
     with place.change() as users:
         if off:
             users.remove_redirect(name)
-        else:
-            users.set_redirect(name, uri, permanent=permanent)
+            return
+        users.set_redirect(name, uri, permanent=permanent)
+        facts = users.facts()
+        if name not in {each["name"] for each in (*facts["users"], *facts["groups"])}:
+            _warn(f"there is no user or group {name}: callers of it are redirected all the same")
 
 
 # Groups
@@ -475,6 +513,8 @@ def add_gateway(
     """Add a gateway, such as sip:trunk.example:5060;transport=tcp, or change one."""
     if "transport=tls" in uri and not place.settings.tls.trunk_authority:
         raise Refused("a gateway over tls needs tls.trunk_authority in the settings")
+    if reason := server.wrong_gateway(uri, place.settings):
+        raise Refused(reason)
     secret = ""
     if password_file is not None:
         secret = password_file.readline().rstrip("\r\n")
@@ -540,7 +580,7 @@ def own_number(place: Place, number: str, target: str | None, off: bool) -> None
 
 @site.command("export")
 @click.option("--secrets", is_flag=True, help="Also what only another server of this site may know.")
-@click.option("--dns", is_flag=True, help="Instead: the lines of the domain's DNS zone.")
+@click.option("--dns", is_flag=True, help="Instead: the DNS zone's lines of this server; each has its own.")
 @_pass_place
 def export(place: Place, secrets: bool, dns: bool) -> None:
     """Print users, groups, gateways and numbers as JSON, for `import` on another machine."""
@@ -562,7 +602,7 @@ def import_(place: Place, file: Any) -> None:
     """Replace users, groups, gateways and numbers by those of an export: all, or nothing if it is wrong."""
     try:
         facts = json.load(file)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(f"{file.name} is not JSON: {error}") from None
     key = facts.pop("key", None) if isinstance(facts, dict) else None
     with place.change() as users:
@@ -570,7 +610,7 @@ def import_(place: Place, file: Any) -> None:
             users.replace(facts)
             changed = key is not None and server.set_site_key(place.folder, key)
         if changed:
-            click.echo("intercom: the site's key is another one now: restart the site", err=True)
+            _warn("the site's key is another one now: restart the site")
 
 
 @site.command()

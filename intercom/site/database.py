@@ -4,10 +4,11 @@ Rule: a file that cannot be read is set aside, never removed.
 """
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 LOCK_SECONDS = 5.0
+_LOG = ("-wal", "-shm")
 
 # Locked, full, not readable, an error of the disk: the database itself may be in order.
 _PASSING = {
@@ -41,14 +42,16 @@ def whole(path: Path, table: str) -> bool:
 def set_aside(path: Path) -> Path:
     """Move a database that cannot be read out of the way, with its log; returns where it is now."""
     broken = path.with_name(path.name + ".broken")
-    path.replace(broken)
-    remove_log(path)
+    remove_log(broken)
+    for rest in ("", *_LOG):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + rest).replace(broken.with_name(broken.name + rest))
     return broken
 
 
 def remove_log(path: Path) -> None:
     """Remove what an earlier database of this name has left: SQLite would play it into the next one."""
-    for rest in ("-wal", "-shm"):
+    for rest in _LOG:
         path.with_name(path.name + rest).unlink(missing_ok=True)
 
 

@@ -73,6 +73,13 @@ def server(value: str) -> str:
     return _matching(_SERVER, value, "is not sip:HOST or sip:HOST:PORT, with ;transport=… if wanted")
 
 
+def place(server: str) -> tuple[str, int, str]:
+    """Host, port and transport of the URI of a server, however much of it is written out."""
+    rest, _, transport = server.removeprefix("sip:").partition(";transport=")
+    host, _, port = rest.partition(":")
+    return host, int(port or (5061 if transport == "tls" else SIP_PORT)), transport or "udp"
+
+
 def address(value: str) -> str:
     """A URI that can be called."""
     return _matching(
@@ -115,6 +122,20 @@ def key(value: str) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{32}", value):
         raise ValueError("the site's key is 32 hexadecimal digits")
     return value
+
+
+def dialled(value: str, country: str | None) -> str:
+    """A telephone number as the site knows it, with its country if it has one: as gateway.cfg does it."""
+    if value.startswith("00"):
+        return f"+{value[2:]}"
+    if value.startswith("0") and country:
+        return f"+{country}{value[1:]}"
+    return value
+
+
+def permits(prefix: str, number: str) -> bool:
+    """Whether who may call a prefix may call a number: as gateway.cfg does it."""
+    return number == prefix or (prefix[:1] in ("", "+", "0") and number.startswith(prefix))
 
 
 def is_number(value: str) -> bool:

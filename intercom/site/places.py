@@ -4,11 +4,13 @@ Rule: everything a site writes lies in one folder.
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
 SETTINGS = Path("/etc/intercom/site.toml")
 FOLDER = Path("/var/lib/intercom-site")
+_LONGEST_FOLDER = 83
 
 
 def settings_file() -> Path:
@@ -23,6 +25,19 @@ def folder() -> Path:
     if os.geteuid() == 0:
         return FOLDER
     return Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local/state"), "intercom-site")
+
+
+def wrong_folder(folder: Path) -> str:
+    """Why a folder cannot be a site's; empty if it can.
+
+    Kamailio reads its path in four languages that agree on no way to quote it, and a socket in it or in the
+    relay's folder has a name of at most 107 bytes.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9/._+@%,=:-]+", str(folder)):
+        return f"{str(folder)!r} cannot be the site's folder: only letters a to z, digits and /._+@%,=:- can"
+    if len(str(folder)) > _LONGEST_FOLDER:
+        return f"{folder} cannot be the site's folder: it is longer than {_LONGEST_FOLDER} letters"
+    return ""
 
 
 def data(name: str = "") -> Path:

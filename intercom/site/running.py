@@ -23,7 +23,7 @@ from typing import IO, Self
 
 from intercom.settings.loading import WrongSettings
 from intercom.site import control, server
-from intercom.site.settings import SiteSettings, load
+from intercom.site.settings import load
 from intercom.site.users import Unwritable
 from intercom.system.notify import notify, watchdog_seconds
 
@@ -31,6 +31,7 @@ START_SECONDS = 10.0
 APPLY_SECONDS = 60.0  # stop, start, and start the one before it again
 _STOP_SECONDS = 5.0
 _RENEW_SECONDS = 86400.0
+_RESOLVE_SECONDS = 60.0
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _GLANCE_SECONDS = 0.5  # so long, and much shorter, `running` holds the lock
 _log = logging.getLogger(__name__)
@@ -115,8 +116,9 @@ def _alone(folder: Path) -> Iterator[None]:
 def _watch(site: "_Site", signals: "_Signals") -> int:
     """Until it ends, or is told to."""
     feeding = watchdog_seconds()
-    tick = feeding / 2 if feeding else _RENEW_SECONDS
+    tick = min(feeding / 2, _RESOLVE_SECONDS) if feeding else _RESOLVE_SECONDS
     renewal = time.monotonic() + _RENEW_SECONDS
+    resolution = time.monotonic() + _RESOLVE_SECONDS
     while True:
         told = signals.wait(tick)
         if not {signal.SIGTERM, signal.SIGINT}.isdisjoint(told):
@@ -128,9 +130,12 @@ def _watch(site: "_Site", signals: "_Signals") -> int:
             return site.end() or 1
         if feeding and site.answers():
             notify("WATCHDOG=1")
+        if time.monotonic() >= resolution:
+            resolution = time.monotonic() + _RESOLVE_SECONDS
+            site.resolve_gateways()
         if time.monotonic() >= renewal:
             renewal += _RENEW_SECONDS
-            site.renew_certificate()
+            renew_certificate(site.folder)
 
 
 def _change(site: "_Site") -> None:
@@ -145,6 +150,26 @@ def _change(site: "_Site") -> None:
     fresh.replace(site.folder / "applied")
 
 
+def renew_certificate(folder: Path) -> None:
+    """Show phones a new certificate when there is one: ours is made anew before its end. Blocks on the disk.
+
+    Also with the last good settings, when those of the file are wrong.
+    """
+    configuration = server.in_place(folder)
+    if configuration is None or not server.with_tls(settings := server.settings_of(configuration)):
+        return
+    shown = configuration / server.CERTIFICATE
+    before = shown.read_bytes()
+    try:
+        for mistake in server.copy_certificate(folder, configuration, settings, shown):
+            _log.error("%s", mistake)
+        if shown.read_bytes() != before:
+            control.ask(folder, "tls.reload")
+            _log.info("phones are shown the new certificate")
+    except (OSError, control.NotRunning, control.Denied) as error:
+        _log.error("the certificate cannot be renewed: %s", error)
+
+
 class _Site:
     """Kamailio with the configuration of a folder. Ends with the block."""
 
@@ -152,7 +177,6 @@ class _Site:
         self.folder = folder
         self._settings_file = settings_file
         self._to = to
-        self._settings: SiteSettings | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -170,11 +194,7 @@ class _Site:
 
     def answers(self) -> bool:
         """Whether it does as it is asked. Not over SIP: a flood would hide that, and no restart ends one."""
-        try:
-            control.ask(self.folder, "core.uptime")
-        except (control.NotRunning, control.Denied):
-            return False
-        return True
+        return control.answers(self.folder)
 
     def use_settings(self) -> str:
         """Run with the settings as they are now; returns why the last good ones are used, if they are.
@@ -192,20 +212,22 @@ class _Site:
                 raise
             if not self.alive:
                 self._begin(good)
+            if isinstance(error, OSError):
+                return f"{error.filename or self.folder}: {error.strerror}"
             return str(error)
-        self.end()
         try:
-            if taken := server.taken(settings):
+            if taken := server.taken(settings, good if self.alive else None):
                 raise Failed(f"{self._settings_file}: {taken}")  # noqa: TRY301 - as if Kamailio had said it
+            self.end()
             self._begin(new)
         except Failed as error:
             shutil.rmtree(new)
             if good is None:
                 raise
-            self._begin(good)
+            if not self.alive:
+                self._begin(good)
             return str(error)
         server.put_in_place(self.folder, new)
-        self._settings = settings
         return ""
 
     def end(self) -> int:
@@ -216,24 +238,11 @@ class _Site:
         self._process = None
         return code
 
-    def renew_certificate(self) -> None:
-        """Show phones a new certificate when there is one: ours is made anew before its end."""
-        configuration = server.in_place(self.folder)
-        if self._settings is None or configuration is None or not server.with_tls(self._settings):
-            return
-        shown = configuration / server.CERTIFICATE
-        before = shown.read_bytes()
-        try:
-            mistakes = server.copy_certificate(
-                self.folder, configuration, self._settings, self._settings_file
-            )
-            for mistake in mistakes:
-                _log.error("%s", mistake)
-            if shown.read_bytes() != before:
-                control.ask(self.folder, "tls.reload")
-                _log.info("phones are shown the new certificate")
-        except (OSError, control.NotRunning, control.Denied) as error:
-            _log.error("the certificate cannot be renewed: %s", error)
+    def resolve_gateways(self) -> None:
+        """Use a gateway as soon as its name resolves: after a power cut we are up before the router is."""
+        if self._to is None:
+            with suppress(control.NotRunning, control.Denied):
+                control.reload_gateways(self.folder)
 
     def _begin(self, configuration: Path) -> None:
         self._process = process = _start(server.command(self.folder, configuration))

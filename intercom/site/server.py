@@ -6,6 +6,7 @@ found in it. Everything lies in one folder, which alone is enough to start the s
 
 import hashlib
 import logging
+import os
 import re
 import secrets
 import shutil
@@ -13,21 +14,23 @@ import socket
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
+from typing import get_args
 
 from intercom.settings.loading import Mistake, WrongSettings
-from intercom.site import forms, places
+from intercom.site import control, forms, places
 from intercom.site.database import empty, remove_log, set_aside, whole
 from intercom.site.settings import SiteSettings, Transport
 from intercom.site.users import Refused, Users
 
-CERTIFICATE, KEY, TRUNK_AUTHORITY = "certificate.pem", "certificate.key", "trunk-authority.pem"
+CERTIFICATE, TRUNK_AUTHORITY = "certificate.pem", "trunk-authority.pem"
 _CURRENT = "current"
+_SETTINGS = "settings.json"
 _MAIN = "main.cfg"
 _SCHEMA = Path("/usr/share/kamailio/db_sqlite")
-_STATE_TABLES = ("standard", "usrloc", "msilo")
+_STATE_TABLES = ("standard", "usrloc", "msilo", "dialog")
 # MB, shared and of each process; taken only as it is needed. A call holds 32 kB of the first until 5 s after
 # its end; to read 2,000 locations at the start takes 5 MB of the second. Kamailio's usual memory manager
 # looks for faults of its users; with this one a call costs half as much.
@@ -39,9 +42,12 @@ _log = logging.getLogger(__name__)
 
 
 def open_users(folder: Path, settings: SiteSettings) -> Users:
-    """Open the users of a site; its folder and the database are made when missing. Blocks on the disk."""
+    """Open the users of a site; its folder and the database are made when missing. Blocks on the disk.
+
+    Never an empty database while a server runs: it would forget everybody at the next change.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Users(folder / "users.db", settings.site.domain)
+    return Users(folder / "users.db", settings.site.domain, may_begin=lambda: not control.answers(folder))
 
 
 def prepare(folder: Path, settings: SiteSettings, settings_file: Path = places.SETTINGS) -> None:
@@ -78,11 +84,12 @@ def make(
         _make_state(folder / "state.db")
     key = site_key(folder)
     with _new(folder) as new:
-        mistakes = _foreign_addresses(settings, settings_file) + _missing_sctp(settings, settings_file)
+        mistakes = _wrong_addresses(settings, settings_file) + _missing_sctp(settings, settings_file)
         for part in places.data().glob("*.cfg"):
-            shutil.copyfile(part, new / part.name)
+            (new / part.name).write_bytes(part.read_bytes())
         relayed = "" if to is None else f'#!define TO "{to}"\n'
         _write_secret(new / "site.cfg", relayed + _site_cfg(folder, new, settings, key))
+        (new / _SETTINGS).write_text(settings.model_dump_json())
         (new / _MAIN).symlink_to("kamailio.cfg" if to is None else "stateless.cfg")
         if with_tls(settings):
             _write_secret(new / "tls.cfg", _tls_cfg(new, settings))
@@ -94,11 +101,24 @@ def make(
 
 
 def site_key(folder: Path) -> str:
-    """The secret of a site, which all its servers share; made when there is none. Blocks on the disk."""
+    """The secret of a site, which all its servers share; made when there is none. Blocks on the disk.
+
+    Raises:
+        WrongSettings: it is broken.
+    """
     path = folder / "site.key"
     if not path.exists():
         _write_secret(path, secrets.token_hex(16))
-    return path.read_text()
+    try:
+        return forms.key(_text(path))
+    except ValueError as error:
+        used = in_place(folder)
+        remedy = f"put back SITE_KEY of {used / 'site.cfg'}" if used else "remove the file for a new one"
+        raise WrongSettings([Mistake(path, "", f"{error}: {remedy}")]) from None
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace").strip()
 
 
 def set_site_key(folder: Path, key: str) -> bool:
@@ -113,9 +133,10 @@ def set_site_key(folder: Path, key: str) -> bool:
         forms.key(key)
     except ValueError as error:
         raise Refused(str(error)) from None
-    changed = key != site_key(folder)
+    path = folder / "site.key"
+    changed = not path.exists() or _text(path) != key
     if changed:
-        _write_secret(folder / "site.key", key)
+        _write_secret(path, key)
     return changed
 
 
@@ -137,6 +158,11 @@ def in_place(folder: Path) -> Path | None:
     return current if current.is_dir() else None
 
 
+def settings_of(configuration: Path) -> SiteSettings:
+    """The settings that a configuration was made from, which may not be those of the file any more."""
+    return SiteSettings.model_validate_json((configuration / _SETTINGS).read_bytes())
+
+
 def put_in_place(folder: Path, configuration: Path) -> None:
     """Let the next start use this configuration, and remove every other."""
     link = folder / f".{_CURRENT}"
@@ -149,12 +175,27 @@ def put_in_place(folder: Path, configuration: Path) -> None:
 
 
 def command(folder: Path, configuration: Path) -> list[str | Path]:
-    """The command that runs Kamailio in the foreground.
+    """The command that runs Kamailio in the foreground. Blocks on the disk.
 
     Raises:
         FileNotFoundError: it is not installed.
     """
-    return [program(), "-f", configuration / _MAIN, "-Y", folder, *_MEMORY, "-DD", "-E"]
+    users = _readable_users(folder)
+    return [program(), "-f", configuration / _MAIN, "-Y", folder, *_MEMORY, "-DD", "-E", *users]
+
+
+def _readable_users(folder: Path) -> list[str]:
+    """What tells Kamailio to read the users' safety copy, which holds every change, where it has to."""
+    path = folder / "users.db"
+    copy = folder / "users.db.bak"
+    try:
+        if path.exists():
+            whole(path, "user")
+    except sqlite3.OperationalError as error:
+        if copy.exists():
+            _log.warning("%s cannot be read (%s); until the next start it is %s", path, error, copy)
+            return ["-A", f'USERS_DB="sqlite:///{copy}"']
+    return []
 
 
 def program() -> str:
@@ -171,6 +212,10 @@ def program() -> str:
 
 def sockets(settings: SiteSettings) -> list[str]:
     """What it listens on, in Kamailio's spelling: `udp:127.0.0.1:5060`."""
+    return _phone_sockets(settings) + ([f"udp:{settings.nodes.own}"] if settings.nodes.own else [])
+
+
+def _phone_sockets(settings: SiteSettings) -> list[str]:
     spelled: dict[Transport, str] = {"ws": "tcp", "wss": "tls"}
     own = [
         f"{spelled.get(transport, transport)}:{address}:{settings.listen.port_of(transport)}"
@@ -179,12 +224,25 @@ def sockets(settings: SiteSettings) -> list[str]:
     ]
     if "udp" not in settings.listen.transports:
         own.append(f"udp:{_self(settings)}")
-    return own + ([f"udp:{settings.nodes.own}"] if settings.nodes.own else [])
+    return own
 
 
 def addresses(settings: SiteSettings) -> list[str]:
     """The addresses it listens on: those of the settings, or the one this machine reaches others from."""
     return settings.listen.addresses or [_own_address()]
+
+
+def wrong_gateway(uri: str, settings: SiteSettings) -> str:
+    """Why a server cannot be a gateway of this site; empty if it can. The URI may be wrong otherwise."""
+    where, _, transport = uri.removeprefix("sip:").partition(";transport=")
+    host, _, port = where.partition(":")
+    if host == settings.site.domain:
+        return f"{host} is this site"
+    if any(name.endswith(f":{host}:{port or 5060}") for name in sockets(settings)):
+        return f"{where} is this site"
+    if transport in get_args(Transport) and transport not in settings.listen.transports:
+        return f"the site does not listen for {transport}: add it to listen.transports"
+    return ""
 
 
 def with_tls(settings: SiteSettings) -> bool:
@@ -210,8 +268,9 @@ def copy_certificate(
                 return [Mistake(settings_file, key, problem)]
         else:
             certificate = certificates.own(folder / "tls", settings.site.domain, addresses(settings))
-        _write_secret(configuration / CERTIFICATE, certificate.chain.read_text())
-        _write_secret(configuration / KEY, certificate.key.read_text())
+        # One file, so that the certificate and its key are replaced together or not at all.
+        both = certificate.chain.read_text() + certificate.key.read_text()
+        _write_secret(configuration / CERTIFICATE, both)
         if settings.tls.trunk_authority:
             key = "tls.trunk_authority"
             trusted = certificates.authorities(Path(settings.tls.trunk_authority))
@@ -262,7 +321,6 @@ def _site_cfg(folder: Path, configuration: Path, settings: SiteSettings, key: st
     registration, transports = settings.registration, settings.listen.transports
     defines = {
         "DOMAIN": f'"{settings.site.domain}"',
-        "USERS_DB": f'"sqlite:///{folder / "users.db"}"',
         "STATE_DB": f'"sqlite:///{folder / "state.db"}"',
         "STATE_CONNECTION": f'"state=>sqlite:///{folder / "state.db"}"',
         "LOCATION_DB_MODE": str(int(settings.site.remembers)),
@@ -296,6 +354,7 @@ def _site_cfg(folder: Path, configuration: Path, settings: SiteSettings, key: st
         for number, other in enumerate(settings.nodes.others, 1):
             defines["OTHER_NODE" if number == 1 else f"OTHER_NODE_{number}"] = f'"sip:{other}"'
     lines = [f"#!define {name} {value}".rstrip() for name, value in defines.items()]
+    lines.append(f'#!trydef USERS_DB "sqlite:///{folder / "users.db"}"')  # unless the command says otherwise
     lines += [f"listen={socket}" for socket in sockets(settings)]
     return "\n".join(lines) + "\n"
 
@@ -308,7 +367,7 @@ def _tls_cfg(configuration: Path, settings: SiteSettings) -> str:
         "verify_certificate = no\n"
         "require_certificate = no\n"
         f"certificate = {configuration / CERTIFICATE}\n"
-        f"private_key = {configuration / KEY}\n"
+        f"private_key = {configuration / CERTIFICATE}\n"
         "[client:default]\n"
         "method = TLSv1.2+\n"
         "verify_certificate = yes\n"
@@ -316,14 +375,18 @@ def _tls_cfg(configuration: Path, settings: SiteSettings) -> str:
     )
 
 
-def _foreign_addresses(settings: SiteSettings, settings_file: Path) -> list[Mistake]:
-    """Addresses that this machine does not have, which Kamailio finds out only when it starts."""
+def _wrong_addresses(settings: SiteSettings, settings_file: Path) -> list[Mistake]:
+    """Addresses that Kamailio finds out to be wrong only when it starts, or never."""
     mistakes = []
+    if any(name.endswith(f":{settings.nodes.own}") for name in _phone_sockets(settings)):
+        reason = f"{settings.nodes.own} is where phones come to: the nodes need a port of their own"
+        mistakes.append(Mistake(settings_file, "nodes.own", reason))
     own = [("nodes.own", settings.nodes.own.partition(":")[0])] if settings.nodes.own else []
     for key, address in [("listen.addresses", address) for address in settings.listen.addresses] + own:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 probe.bind((address, 0))
+                probe.connect((address, 9))  # sends nothing, and is not permitted to a broadcast address
             except OSError:
                 mistakes.append(Mistake(settings_file, key, f"{address} is no address of this machine"))
     return mistakes
@@ -340,10 +403,19 @@ def _missing_sctp(settings: SiteSettings, settings_file: Path) -> list[Mistake]:
     return []
 
 
-def taken(settings: SiteSettings) -> str:
-    """The socket that another program holds; empty if all are free."""
+def taken(settings: SiteSettings, running: Path | None) -> str:
+    """The socket that another program holds; empty if all are free.
+
+    Args:
+        settings: whose sockets are looked at.
+        running: the configuration that a running server has; its sockets become free when it ends.
+    """
     kinds = {"udp": (socket.SOCK_DGRAM, 0), "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP)}
+    lines = (running / "site.cfg").read_text().splitlines() if running else []
+    held = {_kernels(line.removeprefix("listen=")) for line in lines if line.startswith("listen=")}
     for name in sockets(settings):
+        if _kernels(name) in held:
+            continue
         transport, address, port = name.split(":")
         try:
             with socket.socket(socket.AF_INET, *kinds.get(transport, (socket.SOCK_STREAM, 0))) as probe:
@@ -354,6 +426,11 @@ def taken(settings: SiteSettings) -> str:
         except OSError as error:
             return f"{name}: {error.strerror}"
     return ""
+
+
+def _kernels(name: str) -> str:
+    """A socket as the kernel sees it: TLS is TCP."""
+    return name.replace("tls:", "tcp:", 1)
 
 
 _PARSE_ERROR = re.compile(
@@ -391,12 +468,22 @@ def _check(configuration: Path, settings_file: Path) -> list[Mistake]:
 def repair(folder: Path) -> None:
     """Before the start, set aside what the server remembers when it cannot be read: phones register again."""
     path = folder / "state.db"
-    if path.exists() and not whole(path, "location"):
-        _log.warning("%s cannot be read; it is %s now", path, set_aside(path).name)
+    try:
+        if path.exists() and not whole(path, "location"):
+            _log.warning("%s cannot be read; it is %s now", path, set_aside(path).name)
+    except sqlite3.OperationalError as error:
+        # Kamailio does not start without it, and a house that rings is worth more than what is remembered.
+        _log.warning("%s cannot be read (%s); it is %s now", path, error, set_aside(path).name)
 
 
 def _make_state(path: Path) -> None:
+    """Make the database; one of an earlier version gets the tables that it lacks."""
     if path.exists():
+        # One that cannot be read is set aside at the next start.
+        with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as database:
+            if not database.execute("SELECT 1 FROM version WHERE table_name = 'dialog'").fetchone():
+                script = (_SCHEMA / "dialog-create.sql").read_text()
+                database.executescript(f"BEGIN; {script} COMMIT;")
         return
     remove_log(path)
     fresh = empty(path.with_name(path.name + ".new"))
@@ -412,5 +499,8 @@ def _make_state(path: Path) -> None:
 def _write_secret(path: Path, text: str) -> None:
     """Replace a file as a whole, readable by its owner alone."""
     fresh = empty(path.with_name(path.name + ".new"))
-    fresh.write_text(text)
+    with fresh.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     fresh.replace(path)

@@ -19,9 +19,19 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 def _address(value: str) -> str:
     try:
-        return str(ipaddress.IPv4Address(value))
+        address = ipaddress.IPv4Address(value)
     except ValueError:
         raise ValueError(f"{value!r} is not an IPv4 address") from None
+    if address.is_unspecified or address.is_multicast or address.is_reserved:
+        raise ValueError(f"{value} is not the address of one machine")  # others are told to come back to it
+    return str(address)
+
+
+def _once(values: list[str]) -> list[str]:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value} stands there more than once")
+    return values
 
 
 def _node(value: str) -> str:
@@ -63,8 +73,8 @@ class Site(_Section):
 class Listen(_Section):
     """Where it listens. No address: the one this machine reaches others from."""
 
-    addresses: list[Address] = []
-    transports: Annotated[list[Transport], Field(min_length=1)] = ["udp", "tcp"]
+    addresses: Annotated[list[Address], AfterValidator(_once)] = []
+    transports: Annotated[list[Transport], Field(min_length=1), AfterValidator(_once)] = ["udp", "tcp"]
     port: Port = 5060
     tls_port: Port = 5061
     ws_port: Port = 8088
@@ -136,7 +146,7 @@ class Nodes(_Section):
     """The servers of this site that share locations: this one's own address for it, and the others'."""
 
     own: Node | None = None
-    others: Annotated[list[Node], Field(max_length=3)] = []
+    others: Annotated[list[Node], Field(max_length=3), AfterValidator(_once)] = []
 
     @model_validator(mode="after")
     def _own_first(self) -> Self:

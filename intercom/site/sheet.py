@@ -6,7 +6,10 @@ Rule: here alone a password is in the clear, once, on its way to the person who 
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 from xml.sax.saxutils import escape
+
+import segno
 
 from intercom.site import server
 from intercom.site.settings import SiteSettings, Transport
@@ -60,6 +63,10 @@ class Sheet:
         if self.transport in ("ws", "wss"):
             del facts["proxy"], facts["transport"]
             facts["WebSocket"] = f"{self.transport}://{self.server}:{self.port}/ws"
+        if self.transport in ("tls", "wss") and self.domain != self.server:
+            # What the certificate is for in any case. Some phones take no address for it: in these the domain
+            # is typed as the proxy too, and a name server must know it.
+            facts["TLS server name"] = self.domain
         if self.authority is not None:
             facts["CA certificate"] = str(self.authority)
         return facts
@@ -85,6 +92,10 @@ class Sheet:
             '<?xml version="1.0" encoding="utf-8"?><AccountConfig version="1">'
             f"<Account>{account}</Account></AccountConfig>"
         )
+
+    def show_qr(self, terminal: TextIO) -> None:
+        """Draw the QR code with letters."""
+        segno.make(self.qr_text(), error="l").terminal(out=terminal, compact=True)
 
     def station(self) -> str:
         """The account as it stands in a door station's settings; the password stands in a file of its own."""

@@ -40,7 +40,7 @@ def status(folder: Path, settings: SiteSettings) -> dict[str, Any]:
         "contacts": int(locations["usrloc.location_contacts"]),
         "groups": len(facts["groups"]),
         "gateways": _gateways(folder, facts["gateways"]),
-        "nodes": _nodes(folder) if "dmq.list_nodes" in known else [],
+        "nodes": nodes(folder) if "dmq.list_nodes" in known else [],
         "certificate": _certificate(folder) if server.with_tls(settings) else None,
         "folder": str(folder),
     }
@@ -56,9 +56,11 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     )
     for gateway in facts["gateways"]:
         registered = {None: "", True: ", registered", False: ", NOT REGISTERED"}[gateway["registered"]]
-        yield f"gateway {gateway['name']} {gateway['uri']}: {'up' if gateway['up'] else 'DOWN'}{registered}"
+        reason = "" if gateway["resolved"] else " (its name does not resolve)"
+        state = "up" if gateway["up"] else f"DOWN{reason}"
+        yield f"gateway {gateway['name']} {gateway['uri']}: {state}{registered}"
     for node in facts["nodes"]:
-        yield f"node {node['address']}: {node['state']}"
+        yield f"node {node['address']}: {'up' if node['up'] else 'DOWN'}"
     if (certificate := facts["certificate"]) is not None:
         yield f"certificate {certificate['file']}: {certificate['days_left']} days left"
     yield f"folder {facts['folder']}"
@@ -67,12 +69,7 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
 def _gateways(folder: Path, gateways: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if not gateways:
         return []
-    up = {
-        entry["DEST"]["ATTRS"]["BODY"].partition("=")[2]
-        for record in control.ask(folder, "dispatcher.list")["RECORDS"]
-        for entry in record["SET"]["TARGETS"]
-        if entry["DEST"]["FLAGS"].startswith("A")
-    }
+    used = {entry["ATTRS"]["BODY"].partition("=")[2]: entry["FLAGS"] for _, entry in control.gateways(folder)}
     registered = set()
     if any(gateway["registers"] for gateway in gateways):
         dump = control.ask(folder, "uac.reg_dump")
@@ -81,16 +78,18 @@ def _gateways(folder: Path, gateways: list[dict[str, Any]]) -> list[dict[str, An
         {
             "name": gateway["name"],
             "uri": gateway["uri"],
-            "up": gateway["name"] in up,
+            "up": used.get(gateway["name"], "").startswith("A"),
+            "resolved": gateway["name"] in used,
             "registered": gateway["name"] in registered if gateway["registers"] else None,
         }
         for gateway in gateways
     ]
 
 
-def _nodes(folder: Path) -> list[dict[str, Any]]:
+def nodes(folder: Path) -> list[dict[str, Any]]:
+    """The other servers of the site, and whether each answers. Blocks and raises as `status`."""
     return [
-        {"address": f"{node['host']}:{node['port']}", "state": node["status"]}
+        {"address": f"{node['host']}:{node['port']}", "up": node["status"] == "active"}
         for node in control.ask(folder, "dmq.list_nodes")
         if not node["local"]
     ]
@@ -100,5 +99,5 @@ def _certificate(folder: Path) -> dict[str, Any] | None:
     configuration = server.in_place(folder)
     if configuration is None or not (configuration / server.CERTIFICATE).exists():
         return None
-    shown = certificates.Certificate(configuration / server.CERTIFICATE, configuration / server.KEY)
+    shown = certificates.Certificate(configuration / server.CERTIFICATE, configuration / server.CERTIFICATE)
     return {"file": str(shown.chain), "days_left": certificates.days_left(shown)}

@@ -11,12 +11,17 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+from pydantic import ValidationError
+
+from intercom.settings.loading import schema_mistakes
 from intercom.site import forms, places
 from intercom.site.database import LOCK_SECONDS, empty, remove_log, set_aside, whole
+from intercom.site.export import Export, User
 from intercom.site.settings import Digest, Transport
 
+MOST_MEMBERS = 30  # max_branches in targets.cfg
 _log = logging.getLogger(__name__)
 
 
@@ -42,21 +47,26 @@ class Users:
     Args:
         path: the SQLite file; created when missing, or taken from its safety copy.
         domain: of the users.
+        may_begin: whether an empty one may be made where neither the file nor its copy can be read.
+
+    Attributes:
+        changed: whether there was a change.
 
     Raises:
         Unwritable: it cannot be opened.
         Refused: it holds users of another domain, whose passwords are good for that one only.
     """
 
-    def __init__(self, path: Path, domain: str) -> None:
+    def __init__(self, path: Path, domain: str, *, may_begin: Callable[[], bool] = lambda: True) -> None:
         self.path = path
         self.domain = domain
+        self.changed = False
         self._open_change: sqlite3.Connection | None = None
         with _explained(path):
             if not path.exists() or not whole(path, "user"):
-                self._make()
+                self._make(may_begin)
             with closing(self._open()) as database:
-                self._claim(database)
+                self._must_be_of_our_domain(database)
                 _renew_views(database)
 
     # Users
@@ -166,6 +176,8 @@ class Users:
                 raise Refused(f"group {name} needs a member")
             if len(set(members)) < len(members):
                 raise Refused(f"a member stands twice in group {name}")
+            if len(members) > MOST_MEMBERS:
+                raise Refused(f"one call rings {MOST_MEMBERS} telephones at most: group {name} is too large")
             for member in members:
                 self._must_exist(database, "user", member)
             database.execute(
@@ -242,11 +254,10 @@ class Users:
         if not ranges:
             raise Refused("a gateway needs a range of numbers; '' for every number")
         with self.together() as database:
-            twin = database.execute(
-                "SELECT name FROM gateway WHERE uri = ? AND name <> ?", (uri, name)
-            ).fetchone()
-            if twin:
-                raise Refused(f"{uri} is already gateway {twin[0]}")
+            others = database.execute("SELECT name, uri FROM gateway WHERE name <> ?", (name,))
+            for other, place in others.fetchall():
+                if forms.place(place) == forms.place(uri):
+                    raise Refused(f"{uri} is already gateway {other}")
             database.execute(
                 "INSERT INTO gateway (name, uri, priority, username, password, registers) "
                 "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
@@ -317,51 +328,42 @@ class Users:
             Refused: it cannot be used; nothing was changed.
         """
         try:
-            if facts["domain"] != self.domain:
-                raise Refused(f"it is for {facts['domain']!r}, and this site is {self.domain}")
-            with self.together() as database:
-                old = self.facts(secrets=True)
-                digests = {user["name"]: (user["digest"], user["ha1"]) for user in old["users"]}
-                passwords = {gateway["name"]: gateway["password"] for gateway in old["gateways"]}
-                for table in ("user", "ring_group", "redirect", "gateway", "number_range", "own_number"):
-                    database.execute(f"DELETE FROM {table}")  # noqa: S608
-                self._put_users(database, facts["users"], digests)
-                for group in facts["groups"]:
-                    self.set_group(**group)
-                for user in facts["users"]:
-                    self.permit(user["name"], user["may_call"])
-                    self.set_forward(user["name"], **{key: user[key] for key in _FORWARD})
-                for redirect in facts["redirects"]:
-                    self.set_redirect(**redirect)
-                for gateway in facts["gateways"]:
-                    self.set_gateway(**{"password": passwords.get(gateway["name"], ""), **gateway})
-                for number in facts["numbers"]:
-                    self.set_number(**number)
-        except (KeyError, TypeError, AttributeError, sqlite3.IntegrityError) as error:
-            raise Refused(f"it is no export of a site: {type(error).__name__} {error}") from None
+            export = Export.model_validate(facts)
+        except ValidationError as error:
+            (first, *_) = schema_mistakes(self.path, error)
+            raise Refused(f"it is no export of a site: {first.key or 'the whole'}: {first.reason}") from None
+        if export.domain != self.domain:
+            raise Refused(f"it is for {export.domain!r}, and this site is {self.domain}")
+        with self.together() as database:
+            old = self.facts(secrets=True)
+            digests = {user["name"]: (user["digest"], user["ha1"]) for user in old["users"]}
+            passwords = {gateway["name"]: gateway["password"] for gateway in old["gateways"]}
+            for table in ("user", "ring_group", "redirect", "gateway", "number_range", "own_number"):
+                database.execute(f"DELETE FROM {table}")  # noqa: S608
+            for user in export.users:
+                self._put_user(database, user, digests.get(user.name))
+            for group in export.groups:
+                self.set_group(**group.model_dump())
+            for user in export.users:
+                self.permit(user.name, user.may_call)
+                self.set_forward(user.name, **user.model_dump(include=_FORWARD))
+            for redirect in export.redirects:
+                self.set_redirect(**redirect.model_dump())
+            for gateway in export.gateways:
+                known = {"password": passwords.get(gateway.name, "")}
+                self.set_gateway(**known | gateway.model_dump(exclude_none=True))
+            for number in export.numbers:
+                self.set_number(**number.model_dump())
 
-    def _put_users(
-        self, database: sqlite3.Connection, users: Sequence[dict[str, Any]], known: dict[str, tuple[str, str]]
-    ) -> None:
-        for user in users:
-            name, digest = user["name"], user["digest"]
-            before = known.get(name, ("", ""))
-            kept = user.get("ha1") or (before[1] if before[0] == digest else "")
-            if not kept:
-                raise Refused(f"the password of {name} is missing: it needs an export with --secrets")
-            self._must_be_new(database, name)
-            if user["transport"] not in get_args(Transport):
-                raise Refused(f"{name} has an unknown transport")
-            database.execute(
-                "INSERT INTO user (name, digest, ha1, display, transport) VALUES (?, ?, ?, ?, ?)",
-                (
-                    name,
-                    digest,
-                    _checked(forms.ha1, kept),
-                    _checked(forms.display, user["display"]),
-                    user["transport"],
-                ),
-            )
+    def _put_user(self, database: sqlite3.Connection, user: User, before: tuple[str, str] | None) -> None:
+        kept = user.ha1 or (before[1] if before is not None and before[0] == user.digest else None)
+        if kept is None:
+            raise Refused(f"the password of {user.name} is missing: it needs an export with --secrets")
+        self._must_be_new(database, user.name)
+        database.execute(
+            "INSERT INTO user (name, digest, ha1, display, transport) VALUES (?, ?, ?, ?, ?)",
+            (user.name, user.digest, kept, _checked(forms.display, user.display), user.transport),
+        )
 
     # The file
 
@@ -376,8 +378,12 @@ class Users:
                 database.execute("BEGIN IMMEDIATE")
                 self._open_change = database
                 try:
+                    self._must_be_of_our_domain(database)
+                    database.execute("DELETE FROM site")
+                    database.execute("INSERT INTO site (domain) VALUES (?)", (self.domain,))
                     yield database
                     database.execute("COMMIT")
+                    self.changed = True
                 finally:
                     self._open_change = None
             self._copy()
@@ -417,14 +423,19 @@ class Users:
                 fresh.unlink(missing_ok=True)
             _log.warning("no safety copy of %s was made: %s", self.path, error)
 
-    def _make(self) -> None:
+    def _make(self, may_begin: Callable[[], bool]) -> None:
         """A database where there is none that can be read: from the safety copy, or an empty one."""
         was_there = self.path.exists()
+        from_copy = self._safety_copy.exists() and whole(self._safety_copy, "user")
+        if not from_copy and not may_begin():
+            raise Unwritable(
+                f"{self.path} and its safety copy are gone or broken, and the running site alone knows "
+                "the users: put back a copy, or stop the site to begin with none"
+            )
         if was_there:
             _log.warning("%s cannot be read; it is %s now", self.path, set_aside(self.path).name)
         remove_log(self.path)
         fresh = empty(self.path.with_name(self.path.name + ".new"))
-        from_copy = self._safety_copy.exists() and whole(self._safety_copy, "user")
         with closing(sqlite3.connect(fresh)) as database:
             if from_copy:
                 with closing(sqlite3.connect(self._safety_copy)) as source:
@@ -438,19 +449,13 @@ class Users:
             database.execute("PRAGMA journal_mode = WAL")
         fresh.replace(self.path)
 
-    def _claim(self, database: sqlite3.Connection) -> None:
+    def _must_be_of_our_domain(self, database: sqlite3.Connection) -> None:
         """The domain is part of every password's digest, so it can change only while there is no user."""
-        row = database.execute("SELECT domain FROM site").fetchone()
-        if row == (self.domain,):
-            return
+        row = database.execute("SELECT domain FROM site WHERE domain <> ?", (self.domain,)).fetchone()
         if row is not None and database.execute("SELECT 1 FROM user").fetchone() is not None:
             raise Refused(
                 f"the passwords in {self.path} are for {row[0]}: nobody could register at {self.domain}"
             )
-        with database:
-            database.execute("BEGIN IMMEDIATE")
-            database.execute("DELETE FROM site")
-            database.execute("INSERT INTO site (domain) VALUES (?)", (self.domain,))
 
     # What must hold
 
@@ -473,6 +478,8 @@ class Users:
 
     def _must_be_new(self, database: sqlite3.Connection, name: str) -> None:
         _checked(forms.name, name)
+        if name.isdigit() and (name.startswith("0") or name in _EMERGENCY):
+            raise Refused(f"{name} is a number outside the house: nobody here could call it")
         for table in ("user", "ring_group"):
             if self._has(database, table, name):
                 raise Refused(f"{name} is already a {table.rpartition('_')[2]}")
@@ -526,7 +533,7 @@ def _rows(database: sqlite3.Connection, query: str) -> list[dict[str, Any]]:
     ]
 
 
-_FORWARD = ("busy", "unanswered", "away", "seconds")
+_FORWARD = {"busy", "unanswered", "away", "seconds"}
 _FACTS = {
     "users": (
         "SELECT name, display, digest, ha1, transport, busy, unanswered, away, seconds, "
@@ -551,6 +558,9 @@ _FACTS = {
     ),
     "numbers": "SELECT number, target FROM own_number ORDER BY number",
 }
+
+
+_EMERGENCY = {"110", "112", "115", "116117", "118", "911", "999"}
 
 
 def _checked(form: Callable[[str], str], value: str) -> str:

@@ -1,9 +1,8 @@
 """The lines of the domain's DNS zone by which phones and stations find the servers of a site (RFC 3263).
 
-Rule: every node says the same, so it does not matter where they are printed.
+Rule: a server speaks for itself alone, since it knows no other's addresses. The zone holds the lines of every
+server of the site; none contradicts another.
 """
-
-from ipaddress import IPv4Address
 
 from intercom.site import server
 from intercom.site.settings import SiteSettings, Transport
@@ -18,14 +17,9 @@ _SERVICES: dict[Transport, tuple[str, str]] = {  # RFC 3263 4.1, RFC 4168 and, f
 
 
 def zone(settings: SiteSettings) -> list[str]:
-    """NAPTR, SRV and A lines for the servers that the settings name, all with the ports of this one."""
+    """NAPTR, SRV and A lines for the addresses that this server listens on."""
     domain = f"{settings.site.domain}."
-    nodes = [settings.nodes.own, *settings.nodes.others] if settings.nodes.own else []
-    addresses = {node.partition(":")[0] for node in nodes if node} or {server.addresses(settings)[0]}
-    hosts = {
-        f"site{number}.{domain}": address
-        for number, address in enumerate(sorted(addresses, key=IPv4Address), 1)
-    }
+    hosts = {f"site-{address.replace('.', '-')}.{domain}": address for address in server.addresses(settings)}
     services = [
         (service, f"{name}.{domain}", settings.listen.port_of(transport))
         for transport, (service, name) in _SERVICES.items()

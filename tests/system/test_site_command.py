@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -71,6 +73,21 @@ class House:
         assert "Traceback" not in done.stderr
         self.said += done.stdout + done.stderr
         return Answer(done.returncode, done.stdout, done.stderr)
+
+    def to(self, output: IO[str] | int, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The same with its facts going somewhere else."""
+        done = subprocess.run(
+            [*INTERCOM, "site", "--folder", self.site, *arguments],
+            env={**os.environ, **self.environment},
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=40,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        assert "Exception ignored" not in done.stderr
+        return done
 
     def right(self, *arguments: str, stdin: str = "") -> str:
         """The same, and it must succeed; returns the facts."""
@@ -180,6 +197,7 @@ def test_a_door_station_takes_the_lines_that_are_printed(house: House) -> None:
 
 def test_changed_settings_are_used_and_wrong_ones_never(house: House) -> None:
     assert house.right("check").startswith("the settings of site.example are right")
+    assert not house.site.exists()
     with house.running() as site:
         before, house.port = house.port, free_port()
         house.write()
@@ -317,6 +335,145 @@ def test_a_missing_database_comes_back_from_its_copy(house: House) -> None:
         phone.wait_registered()
 
 
+def test_a_gateway_without_an_address_holds_up_nothing_else(house: House) -> None:
+    house.right("gateway", "add", "lost", "sip:trunk.invalid")
+    lost = "gateway lost sip:trunk.invalid: DOWN (its name does not resolve)"
+    with house.running():
+        assert lost in house.right("status").splitlines()
+        house.right("gateway", "add", "near", "sip:127.0.0.9")
+        answer = house.intercom("add", "kitchen", "--json")
+        assert (answer.code, len(json.loads(answer.out)["password"])) == (0, 20)
+        assert answer.err.startswith("intercom: gateway lost is down: its name does not resolve.")
+        (near,) = [each for each in house.status()["gateways"] if each["name"] == "near"]  # type: ignore[attr-defined]
+        assert near["resolved"] is True
+        house.right("gateway", "remove", "lost")
+        assert house.intercom("add", "hall").err.count("resolve") == 0
+
+
+def test_a_password_that_cannot_be_shown_is_told(house: House) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = house.to(full, "add", "kitchen")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 2)
+    assert "(No space left on device): 'intercom site password kitchen' makes a new one" in done.stderr
+    assert house.right("list") == "kitchen\n"
+    reader, writer = os.pipe()
+    os.close(reader)
+    assert house.to(writer, "password", "kitchen").stderr.count("makes a new one") == 1
+    os.close(writer)
+
+
+def test_without_a_certificate_nobody_is_added(house: House) -> None:
+    house.right("add", "hall", "--transport", "tls")
+    for file in (house.site / "tls").iterdir():
+        file.write_text("broken")
+    assert house.intercom("add", "kitchen", "--transport", "tls").code == 2
+    assert house.right("list") == "hall\n"
+
+
+def test_a_taken_port_ends_no_call(house: House) -> None:
+    with house.running() as site, socket.socket(socket.AF_INET, socket.SOCK_STREAM) as other:
+        before = child(site.pid)
+        other.bind((ADDRESS, 0))
+        house.settings.write_text(
+            f'[listen]\naddresses = ["{ADDRESS}"]\nport = {house.port}\n'
+            f'transports = ["udp", "tcp", "tls"]\ntls_port = {other.getsockname()[1]}\n'
+        )
+        other.listen()
+        answer = house.intercom("apply")
+        assert (answer.code, "Address already in use" in answer.err) == (1, True)
+        assert child(site.pid) == before
+        other.close()
+        house.right("apply")
+        assert child(site.pid) != before
+
+
+@contextmanager
+def seized(path: Path) -> Iterator[None]:
+    """Somebody has a database for himself, so that nobody can read it."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+@pytest.mark.parametrize(
+    ("file", "said"), [("state.db", "it is state.db.broken now"), ("users.db", "until the next start it is")]
+)
+def test_a_database_seized_at_the_start_silences_nobody(house: House, file: str, said: str) -> None:
+    account = house.add("kitchen")
+    with house.running():
+        pass
+    with (
+        seized(house.site / file),
+        house.running() as site,
+        Phone(house.folder / "kitchen", account) as phone,
+    ):
+        site.wait_for(said, 5)
+        phone.wait_registered()
+
+
+def test_lost_users_are_not_forgotten_by_the_running_site(house: House) -> None:
+    account = house.add("kitchen")
+    with house.running():
+        for file in house.site.glob("users.db*"):
+            file.unlink()
+        for command in (["add", "hall"], ["list"], ["apply"]):
+            answer = house.intercom(*command)
+            assert answer.code == 1
+            assert "the running site alone knows the users" in answer.err
+        with Phone(house.folder / "kitchen", account) as phone:
+            phone.wait_registered()
+    with house.running():
+        assert house.right("list") == ""
+
+
+def test_a_broken_key_is_told_and_the_site_goes_on(house: House) -> None:
+    with house.running():
+        pass
+    key = house.site / "site.key"
+    good = key.read_text()
+    key.write_text("")
+    answer = house.intercom("check")
+    assert (answer.code, len(answer.err.splitlines())) == (2, 1)
+    assert answer.err.startswith(f"{key}: the site's key is 32 hexadecimal digits: put back SITE_KEY of")
+    with house.running() as site:
+        site.wait_for("put back SITE_KEY", 5)
+        assert house.options() == 200
+    found = re.findall('SITE_KEY "(.*)"', (house.site / "current" / "site.cfg").read_text())
+    assert found == [good]
+    key.write_text(f"{good}\n")
+    house.right("check")
+
+
+def test_what_cannot_be_a_folder_is_one_line(house: House) -> None:
+    for name in ("a b", 'a"b', "a#b", "a\\b", "a?b", "ü", "x" * 90):
+        house.site = house.folder / name
+        answer = house.intercom("check")
+        assert (answer.code, len(answer.err.splitlines())) == (2, 1)
+        assert "cannot be the site's folder" in answer.err
+        assert not house.site.exists()
+    house.site = house.folder / "a+b,c=d@e:f%g"
+    with house.running():
+        house.right("add", "kitchen")
+
+
+def test_hints_of_what_will_not_work(house: House) -> None:
+    house.right("add", "kitchen", "--may-call", "+49")
+    warned = [
+        bool(
+            house.intercom("forward", "kitchen", "--away", number, "--seconds", "20").err.count(
+                "may not call"
+            )
+        )
+        for number in ("+4930123", "004930123", "+4330123", "112")
+    ]
+    assert warned == [False, False, True, True]
+    for uri in (f"sip:{ADDRESS}:{house.port}", "sip:site.example", "sip:trunk.example;transport=sctp"):
+        assert house.intercom("gateway", "add", "trunk", uri).code == 2
+    assert "there is no user or group office" in house.intercom("redirect", "office", "tel:112").err
+    assert "there is no user" not in house.intercom("redirect", "kitchen", "tel:112").err
+
+
 # Secrets
 
 
@@ -355,7 +512,9 @@ def test_an_export_makes_the_same_site_elsewhere(house: House, tmp_path: Path) -
     other = House(tmp_path / "other")
     assert "restart the site" in other.intercom("import", "-", stdin=exported).err
     assert other.intercom("import", "-", stdin=exported.replace('"kitchen"', '"K"')).code == 2
-    assert other.intercom("import", "-", stdin="{").code == 2
+    for wrong in ("{", "[" * 100_000, exported.replace('"may_call": []', '"may_call": "+49"')):
+        answer = other.intercom("import", "-", stdin=wrong)
+        assert (answer.code, len(answer.err.splitlines())) == (2, 1)
     with (
         other.running(),
         Phone(

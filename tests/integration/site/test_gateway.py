@@ -139,7 +139,9 @@ def test_only_what_a_user_may_call(tmp_path: Path, site: Site) -> None:
         site.reload()
         refused = dial(site, "flat1", "+43123")
         assert (refused.code, refused.text.partition("\r\n")[0]) == (403, "SIP/2.0 403 Number Not Permitted")
-        assert dial(site, "flat1", "1121").code == 404
+        assert dial(site, "flat1", "112").code == 404
+        # What begins like it is another number, and perhaps abroad.
+        assert dial(site, "flat1", "1120043123").code == 403
         assert dial(site, "flat1", "030999").code == 404
         assert dial(site, "flat2", "030999").code == 403
         # Nobody is at home in flat2: the call goes on, and flat2 answers for it, who may call nothing.

@@ -84,20 +84,23 @@ def test_the_answer_is_that_of_the_phone(site: Site, door: Stranger, flat: Stran
     assert kept(site) == 0
 
 
-@pytest.mark.item(5, "a message is kept while he is away, over a SIGKILL, and comes once", "scripted agents")
-def test_a_message_waits(site: Site, door: Stranger, flat: Stranger) -> None:
+@pytest.mark.item(
+    5, "messages are kept while he is away, over a SIGKILL, and come once and in order", "scripted agents"
+)
+def test_messages_wait(site: Site, door: Stranger, flat: Stranger) -> None:
     now = time.time()
-    for text in ("One.", "Two.\r\nWith two lines, ä."):
+    texts = ["One.", "Two.\r\nWith two lines, ä.", "It's '); DROP TABLE silo; --", "$var(who)", "x" * 8000]
+    texts += [f"Number {number}." for number in range(6, 20)]
+    for text in texts:
         assert write(door, site, "flat1", text).code == 202
     site.kill()
     site.restart()
     register(site, "flat1", flat)
-    messages = [read(flat), read(flat)]
-    assert sorted(map(body, messages)) == ["One.", "Two.\r\nWith two lines, ä."]
+    messages = [read(flat) for _ in texts]
+    assert [body(message) for message in messages] == texts
     for message in messages:
         assert site.uri("door") in header(message, "From")
         assert abs(parsedate_to_datetime(header(message, "Date")).timestamp() - now) < 10
-        assert not headers(message, "Kept-For")
         assert not headers(message, "Proxy-Authorization")
     assert wait_until(lambda: kept(site) == 0, 5.0)
     register(site, "flat1", flat)
@@ -127,6 +130,22 @@ def test_a_message_to_a_group(site: Site, door: Stranger, flat: Stranger, parts:
     assert body(message) == "The lift is repaired."
     assert site.uri("door") in header(message, "From")
     assert is_quiet(flat)
+
+
+@pytest.mark.item(5, "a message to a group: who sends it is told what cannot be kept", "scripted agents")
+def test_what_a_group_cannot_keep(site: Site, door: Stranger) -> None:
+    site.store.set_group("full", ["flat1"])
+    site.store.set_group("house", ["flat1", "flat2"])
+    site.reload()
+    assert write(door, site, "house", "<x/>", Content_Type="application/im-iscomposing+xml").code == 415
+    assert write(door, site, "house", "x" * 9000).code == 413
+    assert kept(site) == 0
+    for number in range(50):
+        assert write(door, site, "full", f"Message {number}").code == 202
+    assert write(door, site, "full", "One too many.").code == 480
+    some = write(door, site, "house", "There is room for others.")
+    assert (some.code, some.header("Warning")) == (202, '399 site "Not every member has room for it"')
+    assert kept(site) == 51
 
 
 @pytest.mark.item(5, "nothing is kept from strangers, for nobody, without words or end", "scripted agents")
@@ -160,14 +179,25 @@ def test_a_phone_that_takes_no_messages(site: Site, door: Stranger, flat: Strang
     assert write(door, site, "flat1", "For you.").code == 202
     register(site, "flat1", flat)
     assert body(read(flat, 503)) == "For you."
-
-    def noted() -> bool:
-        return "msilo:failed_messages = 1" in site.ask("stats.get_statistics", "msilo:")["result"]
-
-    assert wait_until(noted, 5.0)
     register(site, "flat1", flat)
     assert body(read(flat, 405)) == "For you."
     assert wait_until(lambda: kept(site) == 0, 5.0)
+
+
+@pytest.mark.item(5, "a message that cannot be deleted does not come again", "scripted agents")
+def test_a_message_comes_once(site: Site, door: Stranger, flat: Stranger) -> None:
+    assert write(door, site, "flat1", "Once.").code == 202
+    register(site, "flat1", flat)
+    message = wait_request(flat, "MESSAGE")
+    with closing(sqlite3.connect(site.folder / "state.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        flat.reply(message, 200)
+        assert wait_until(lambda: "locked" in site.log.read_text(), 5.0)
+        other.execute("ROLLBACK")
+    assert kept(site) == 1
+    register(site, "flat1", flat)
+    assert wait_until(lambda: kept(site) == 0, 2.0)
+    assert is_quiet(flat)
 
 
 @pytest.mark.item(5, "a locked database: the message is refused, everything else goes on", "scripted agents")

@@ -20,8 +20,10 @@ from deploy.demo.program import free_port, wait_until
 from deploy.demo.site import Site
 from deploy.demo.station import Station, settings
 from deploy.demo.stranger import Stranger, proof
+from intercom.site import status
 from intercom.site.server import set_site_key
 from tests.integration.conftest import USERS
+from tests.integration.site.wire import register, try_register
 
 FIRST, SECOND, ELSEWHERE = "127.0.41.1", "127.0.41.2", "127.0.41.3"
 
@@ -265,3 +267,41 @@ def test_the_own_node_of_the_station_is_killed(
     station.press()
     assert phone.wait_ringing().at - begin < 10.0
     phone.kill()  # it has nobody left to say goodbye to
+
+
+def cut_off(site: Site, inside: str) -> None:
+    """The node neither hears nor says anything until `thaw()`, as when the network between them is cut."""
+    site.freeze()
+    with Stranger(inside, ELSEWHERE) as somebody:
+        for _ in range(2000):  # what it does not read now shall not be there when it reads again
+            somebody.send("NOISE", "sip:x", {"Subject": "x" * 1000})
+
+
+def seconds_left(site: Site, user: str) -> list[int]:
+    """For how long each contact of a user is still registered."""
+    found = site.ask("ul.lookup", "location", user)["result"]["Contacts"]
+    return [entry["Contact"]["Expires"] for entry in found]
+
+
+@pytest.mark.long
+@pytest.mark.item(8, "nodes that were cut off from each other know all again", "scripted phones")
+def test_nodes_that_were_cut_off_know_all_again(nodes: Nodes) -> None:
+    with Stranger(nodes.one.proxy) as phone, Stranger(nodes.one.proxy) as other:
+        try_register(phone, nodes.one.account("flat1"), contact=f"<sip:{phone.address}>", expires="60")
+        nodes.two.wait_registered("flat1")
+        cut_off(nodes.two, nodes.two_inside)
+        register(nodes.one, "flat2", other)
+        assert wait_until(lambda: not hears(nodes.one), 15.0)
+        try_register(phone, nodes.one.account("flat1"), contact=f"<sip:{phone.address}>", expires="900")
+        nodes.two.thaw()
+        nodes.two.wait_registered("flat2", timeout=45.0)
+        assert wait_until(lambda: hears(nodes.one) and hears(nodes.two), 10.0)
+        assert wait_until(lambda: min(seconds_left(nodes.two, "flat1")) > 600, 45.0)
+        (left,) = seconds_left(nodes.one, "flat1")
+        assert left > 600, "what the other knew was older"
+
+
+def hears(site: Site) -> bool:
+    """Whether the other node answers it."""
+    (other,) = status.nodes(site.folder)
+    return bool(other["up"])

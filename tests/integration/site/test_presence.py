@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,9 @@ from tests.integration.site.wire import (
     headers,
     is_quiet,
     register,
+    serves,
     try_register,
+    wait_answer,
     wait_request,
 )
 
@@ -128,6 +132,30 @@ def publish(phone: Stranger, site: Site, user: str, basic: str, **lines: str) ->
     return ask_with_password(phone, site, user, "PUBLISH", site.uri("flat1"), headers, body)
 
 
+@contextmanager
+def first_news_in_vain(site: Site) -> Iterator[Callable[[], None]]:
+    """The server's first word to itself from now on is in vain: it is deaf for more than 5 s.
+
+    Yields what makes it deaf; until then nothing is told. In the end it hears again, and says it once more.
+    """
+    running = site.ask("core.ps")["result"]
+    processes = list(zip(running[::2], running[1::2], strict=True))
+    ears = [number for number, name in processes if name.startswith("udp receiver")]
+    mouth = [number for number, name in processes if name.startswith("RTIMER")]
+
+    def send(numbers: list[int], what: signal.Signals) -> None:
+        for number in numbers:
+            os.kill(number, what)
+
+    send(mouth, signal.SIGSTOP)
+    try:
+        yield lambda: send(ears, signal.SIGSTOP)
+        send(mouth, signal.SIGCONT)
+        assert wait_until(lambda: "again" in str(site.ask("htable.dump", "telling")["result"]), 8.0)
+    finally:
+        send(ears + mouth, signal.SIGCONT)
+
+
 @pytest.fixture
 def parts() -> Iterator[ExitStack]:
     with ExitStack() as stack:
@@ -159,10 +187,42 @@ def test_a_phone_publishes_for_itself(site: Site, parts: ExitStack) -> None:
     again = publish(phone, site, "flat1", "open", SIP_If_Match=published.header("SIP-ETag"))
     assert again.code == 200
     watcher.wait_state("open")
+    # The phone only wants to go on, but has to say again with what.
+    assert publish(phone, site, "flat1", "", SIP_If_Match=again.header("SIP-ETag")).code == 412
     ended = publish(phone, site, "flat1", "", SIP_If_Match=again.header("SIP-ETag"), Expires="0")
     assert ended.code == 200
     # What the server sees of him is told again: he is registered.
     assert 'id="site"' in watcher.wait_state("open")
+
+
+@pytest.mark.item(5, "a user without a phone is closed, whatever he has published", "scripted agents")
+def test_a_phone_goes_without_a_word(site: Site, parts: ExitStack) -> None:
+    phone = parts.enter_context(Stranger(site.proxy))
+    register(site, "flat1", phone)
+    assert publish(phone, site, "flat1", "open").code == 200
+    watcher = parts.enter_context(Watcher(site, "door", "flat1", "presence"))
+    watcher.wait_state("open")
+    assert try_register(phone, site.account("flat1"), contact="*", expires="0").code == 200
+    watcher.wait_state("closed", timeout=1.0)
+    register(site, "flat1", phone)
+    watcher.wait_state("open")
+
+
+@pytest.mark.item(5, "what one phone withdraws is not what another has published", "scripted agents")
+def test_two_phones_publish(site: Site, parts: ExitStack) -> None:
+    desk, mobile = (parts.enter_context(Stranger(site.proxy)) for _ in range(2))
+    register(site, "flat1", desk)
+    assert publish(desk, site, "flat1", "closed").code == 200
+    published = publish(mobile, site, "flat1", "open")
+    watcher = parts.enter_context(Watcher(site, "door", "flat1", "presence"))
+    watcher.wait_state("open")
+    # Not even a phone that has nothing new to say can take it back.
+    assert publish(desk, site, "flat1", "closed").code == 200
+    watcher.wait_state("open")
+    ended = publish(mobile, site, "flat1", "", SIP_If_Match=published.header("SIP-ETag"), Expires="0")
+    assert ended.code == 200
+    watcher.wait_state("closed")
+    parts.enter_context(Watcher(site, "flat2", "flat1", "presence")).wait_state("closed")
 
 
 @pytest.mark.item(5, "nobody publishes for another, and no phone for its lamp", "scripted agents")
@@ -299,6 +359,43 @@ def test_a_lamp_that_comes_late(tmp_path: Path, site: Site, parts: ExitStack) ->
     lamp.wait_state("confirmed")
     door.hang_up()
     lamp.wait_state("terminated")
+
+
+@pytest.mark.item(5, "a lamp goes off though the server has lost the news of it", "scripted agents")
+def test_lost_news(site: Site, parts: ExitStack) -> None:
+    flat, door = (parts.enter_context(Stranger(site.proxy)) for _ in range(2))
+    register(site, "flat1", flat)
+    lamp = parts.enter_context(Watcher(site, "flat2", "door", "dialog"))
+    call = Call(door, site.account("door"), site.uri("flat1"))
+    call.begin()
+    flat.reply(wait_request(flat, "INVITE"), 200, {"Contact": f"<sip:phone@{flat.address}>"}, SDP)
+    answer = call.result()
+    call.say("ACK", answer, 2)
+    lamp.wait_state("confirmed")
+    flood = parts.enter_context(Stranger(site.proxy, "127.0.0.200"))
+    with first_news_in_vain(site) as deaf:
+        call.say("BYE", answer)
+        flat.reply(wait_request(flat, "BYE"), 200)
+        wait_answer(door)
+        deaf()
+        for _ in range(1000):
+            flood.send("OPTIONS", "x" * 1000)
+    lamp.wait_state("terminated")
+
+
+@pytest.mark.long
+@pytest.mark.item(5, "what the server hears late of itself does not count", "scripted agents")
+def test_late_news(site: Site, parts: ExitStack) -> None:
+    with first_news_in_vain(site) as deaf:
+        watcher = parts.enter_context(Watcher(site, "door", "flat1", "presence"))
+        watcher.wait_state()
+        assert wait_until(lambda: site.ask("mqueue.get_size", "news")["result"]["size"] == 1, 2.0)
+        assert serves(site, watcher)
+        deaf()
+    watcher.wait_state("closed")
+    phone = parts.enter_context(Stranger(site.proxy))
+    register(site, "flat1", phone)
+    watcher.wait_state("open")
 
 
 @pytest.mark.item(5, "a phone's lamp shows that the door rings, talks, and has ended", "station, baresip")

@@ -36,6 +36,7 @@ class Relay:
             f'#!define TO "sip:{site.proxy}"\n'
             f'#!define DOMAIN "{site.realm}"\n'
             "#!define REQUESTS_PER_2S 400\n"
+            "#!define LONGEST_EXPIRES 3600\n"
             f'#!define CONTROL "{folder / "control.sock"}"\n'
             f"listen=udp:{self.proxy}\n"
             f"listen=tcp:{self.proxy}\n"

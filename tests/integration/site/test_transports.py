@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
+import resource
 import shutil
 import socket
 import ssl
@@ -25,17 +27,19 @@ from deploy.demo.account import Transport
 from deploy.demo.browser import Browser
 from deploy.demo.linphone import Linphone
 from deploy.demo.phone import Phone
-from deploy.demo.program import free_port
+from deploy.demo.program import free_port, wait_until
 from deploy.demo.site import Site
 from deploy.demo.station import Station, settings
 from deploy.demo.stranger import Stranger
 from intercom.settings.loading import WrongSettings
 from intercom.site import certificates
-from intercom.site.server import copy_certificate, in_place, prepare, program
+from intercom.site.running import renew_certificate
+from intercom.site.server import in_place, prepare, program
 from intercom.site.settings import SiteSettings
 from tests.integration.conftest import USERS
 
 SETTINGS = Path("site.toml")  # named in mistakes only
+STRANGER = ("127.0.77.1", 0)
 
 Served = Callable[..., Site]
 
@@ -229,6 +233,75 @@ def test_a_tcp_phone_is_reached_over_its_own_connection(tmp_path: Path, site: Si
         assert only["dst_port"] == site.port
 
 
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Allow this process as many open files as it may have."""
+    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (usual, most))
+
+
+@pytest.mark.long
+@pytest.mark.item(
+    7, "all connections held by an idle stranger: the phones get in again", "baresip, idle sockets"
+)
+def test_an_idle_stranger_locks_nobody_out(tmp_path: Path, site: Site, many_files: None) -> None:
+    with ExitStack() as held:
+        before = held.enter_context(Phone(tmp_path / "flat1", site.account("flat1", "tcp")))
+        before.wait_registered()
+        (own,) = connections(site)
+
+        def counts() -> dict[str, int]:
+            answer: dict[str, int] = site.ask("core.tcp_info")["result"]
+            return answer
+
+        for _ in range(counts()["max_connections"] + 100):
+            held.enter_context(socket.create_connection((site.address, site.port), 2.0, STRANGER))
+        assert counts()["opened_connections"] == counts()["max_connections"]
+        assert wait_until(lambda: counts()["opened_connections"] == 1, 15.0)
+
+        after = held.enter_context(Phone(tmp_path / "flat2", site.account("flat2", "tcp")))
+        after.wait_registered()
+        after.dial(site.uri("flat1"))
+        before.wait_ringing()
+        after.hang_up()
+        before.wait_closed()
+        assert own["id"] in [entry["id"] for entry in connections(site)]
+        assert [event.type for event in before.events].count("REGISTER_OK") == 1
+
+
+@pytest.mark.long
+@pytest.mark.item(
+    7, "TLS and WebSocket: a silent stranger is hung up on, a phone is not", "baresip, browser phone"
+)
+def test_a_silent_stranger_is_hung_up_on(tmp_path: Path, served: Served) -> None:
+    site = served("tls", "ws")
+    listen, context = site.settings.listen, ssl.create_default_context(cafile=authority(site))
+    with (
+        Phone(tmp_path / "flat1", site.account("flat1", "tls")) as phone,
+        Browser(site.account("flat2", "ws")) as browser,
+        socket.create_connection((site.address, listen.tls_port), 2.0),
+        socket.create_connection((site.address, listen.tls_port), 2.0) as plain,
+        context.wrap_socket(plain, server_hostname=site.realm),
+        connect(
+            f"ws://{site.address}:{listen.ws_port}/ws",
+            subprotocols=[Subprotocol("sip")],
+            proxy=None,
+        ),
+    ):
+        phone.wait_registered()
+        assert browser.register().code == 200
+        assert len(connections(site)) == 5
+        assert wait_until(lambda: len(connections(site)) == 2, 20.0)
+
+        phone.dial(site.uri("flat2"))
+        browser.wait_ringing()
+        phone.hang_up()
+        browser.wait_cancelled()
+        assert [event.type for event in phone.events].count("REGISTER_OK") == 1
+
+
 @pytest.mark.item(6, "a new certificate without a restart; open connections stay", "baresip, OpenSSL")
 def test_a_renewed_certificate_needs_no_restart(tmp_path: Path, served: Served) -> None:
     site = served("tls")
@@ -237,8 +310,7 @@ def test_a_renewed_certificate_needs_no_restart(tmp_path: Path, served: Served) 
     (site.folder / "tls" / "server.pem").unlink()
     almost_a_year_ago = datetime.now(UTC) - timedelta(days=certificates.SERVER_DAYS - 30)
     old = certificates.own(site.folder / "tls", site.realm, [site.address], almost_a_year_ago)
-    shutil.copyfile(old.chain, configuration / "certificate.pem")
-    shutil.copyfile(old.key, configuration / "certificate.key")
+    (configuration / "certificate.pem").write_text(old.chain.read_text() + old.key.read_text())
     assert "error" not in site.ask("tls.reload")
     with (
         Phone(tmp_path / "flat1", site.account("flat1", "tls")) as phone,
@@ -248,13 +320,40 @@ def test_a_renewed_certificate_needs_no_restart(tmp_path: Path, served: Served) 
         caller.wait_registered()
         assert days_left(handshake(site)) < certificates.RENEW_DAYS
 
-        assert copy_certificate(site.folder, configuration, site.settings, SETTINGS) == []
-        assert "error" not in site.ask("tls.reload")
+        renew_certificate(site.folder)
         assert days_left(handshake(site)) > certificates.RENEW_DAYS
 
         caller.dial(site.uri("flat1"))
         phone.wait_ringing()
         assert [event.type for event in phone.events].count("REGISTER_OK") == 1
+
+
+@pytest.mark.item(
+    6, "a disk that fills up during the renewal leaves the old certificate", "OpenSSL, a full disk"
+)
+@pytest.mark.parametrize("room", [2, 3])
+def test_a_renewal_that_fails_breaks_nothing(
+    served: Served, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    site = served("tls")
+    (site.folder / "tls" / "server.pem").unlink()  # so that another one is made
+    written: list[Path] = []
+    replace_file = Path.replace
+
+    def until_full(self: Path, target: Path) -> Path:
+        if len(written) == room:  # the authority itself writes two files
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(target)
+        return replace_file(self, target)
+
+    monkeypatch.setattr(Path, "replace", until_full)
+    renew_certificate(site.folder)
+    assert len(written) == room
+    assert "error" not in site.ask("tls.reload")
+    handshake(site)
+    monkeypatch.undo()
+    renew_certificate(site.folder)
+    handshake(site)
 
 
 @pytest.mark.item(10, "a given certificate that is expired, unreadable or foreign changes nothing", "baresip")

@@ -113,3 +113,20 @@ def test_a_secret_is_not_in_the_reason() -> None:
         with pytest.raises(ValueError, match=r"must|is") as wrong:
             form("hunter two")
         assert "hunter" not in str(wrong.value)
+
+
+def test_numbers_as_the_site_dials_and_permits_them() -> None:
+    assert [forms.dialled(each, "49") for each in ("0049301", "0301", "+49301", "112")] == [
+        "+49301",
+        "+49301",
+        "+49301",
+        "112",
+    ]
+    assert forms.dialled("0301", None) == "0301"
+    assert [forms.permits(prefix, "+49301") for prefix in ("", "+49", "+49301", "+43")] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert [forms.permits("112", number) for number in ("112", "1121")] == [True, False]

@@ -70,12 +70,39 @@ def test_every_transport_and_node_has_a_socket(tmp_path: Path) -> None:
     assert '#!define OTHER_NODE_2 "sip:10.0.0.3:5066"' in lines
 
 
+@pytest.mark.parametrize(
+    ("sections", "reason"),
+    [
+        (
+            {"nodes": {"own": "127.0.0.1:5070", "others": ["10.0.0.2:5066"]}},
+            "nodes.own: 127.0.0.1:5070 is where phones come to: the nodes need a port of their own",
+        ),
+        (
+            {"listen": {"addresses": ["127.255.255.255"]}},  # the broadcast address of loopback
+            "listen.addresses: 127.255.255.255 is no address of this machine",
+        ),
+    ],
+)
+def test_an_address_that_would_silence_the_house(
+    tmp_path: Path, sections: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(WrongSettings) as said:
+        server.make(tmp_path, settings(**sections), HERE)
+    assert str(said.value) == f"{HERE}: {reason}"
+
+
+def test_a_configuration_knows_what_it_was_made_from(tmp_path: Path) -> None:
+    """So that its certificate is renewed although the settings of the file are wrong by now."""
+    given = settings(listen={"transports": ["udp", "tls"]}, numbers={"country": "49"})
+    assert server.settings_of(server.make(tmp_path, given, HERE)) == given
+
+
 def test_keys_and_users_are_for_the_owner_alone(tmp_path: Path) -> None:
     server.prepare(tmp_path / "site", settings(listen={"transports": ["udp", "tls"]}), HERE)
     configuration = server.in_place(tmp_path / "site")
     assert configuration is not None
     assert (tmp_path / "site").stat().st_mode & 0o077 == 0
-    secret = [configuration / "site.cfg", configuration / server.KEY, tmp_path / "site/site.key"]
+    secret = [configuration / "site.cfg", configuration / server.CERTIFICATE, tmp_path / "site/site.key"]
     for file in [*secret, *(tmp_path / "site").glob("*.db*")]:
         assert file.stat().st_mode & 0o077 == 0, file
 
@@ -85,6 +112,15 @@ def test_two_sites_have_two_keys_and_one_keeps_its_own(tmp_path: Path) -> None:
     assert server.site_key(tmp_path) == key
     (tmp_path / "b").mkdir()
     assert server.site_key(tmp_path / "b") != key
+
+
+@pytest.mark.parametrize("text", ["", "0" * 31, "x" * 32, "\xff"])
+def test_a_broken_key_is_refused_and_another_nodes_takes_its_place(tmp_path: Path, text: str) -> None:
+    (tmp_path / "site.key").write_text(text, encoding="latin-1")
+    with pytest.raises(WrongSettings, match=r"site\.key: the site's key is 32 hexadecimal digits: remove"):
+        server.site_key(tmp_path)
+    assert server.set_site_key(tmp_path, "0" * 32)
+    assert server.site_key(tmp_path) == "0" * 32
 
 
 def test_a_mistake_leaves_what_was_there(tmp_path: Path) -> None:

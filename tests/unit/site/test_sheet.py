@@ -38,6 +38,7 @@ def test_udp(tmp_path: Path) -> None:
 def test_tls_names_the_authority_and_websocket_the_address(tmp_path: Path) -> None:
     facts = sheet.make(tmp_path, SETTINGS, "hall", "pass-word", "", "tls").facts()
     assert facts["proxy"] == "10.0.0.1:5061"
+    assert facts["TLS server name"] == "site.example"
     assert Path(str(facts["CA certificate"])).read_text().startswith("-----BEGIN CERTIFICATE-----")
     facts = sheet.make(tmp_path, SETTINGS, "hall", "pass-word", "", "wss").facts()
     assert facts["WebSocket"] == "wss://10.0.0.1:8089/ws"

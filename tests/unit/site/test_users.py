@@ -73,6 +73,13 @@ def test_names_do_not_clash(users: Users) -> None:
         users.set_group("hall", ["door"])
     with pytest.raises(Refused, match="is not a name"):
         users.add("Hall", PASSWORD)
+    for number in ("112", "0049301", "030"):
+        with pytest.raises(Refused, match="outside the house"):
+            users.add(number, PASSWORD)
+        with pytest.raises(Refused, match="outside the house"):
+            users.set_group(number, ["hall"])
+    users.add("21", PASSWORD)
+    users.remove("21")
     with pytest.raises(Refused, match="display name"):
         users.add("attic", PASSWORD, display='"')
 
@@ -138,6 +145,25 @@ def test_what_makes_no_sense_changes_nothing(users: Users, change: Any) -> None:
     assert users.facts(secrets=True) == before
 
 
+def test_a_gateway_is_the_same_however_it_is_written(users: Users) -> None:
+    users.set_gateway("trunk", "sip:192.0.2.7")
+    for same in ("sip:192.0.2.7:5060", "sip:192.0.2.7;transport=udp"):
+        with pytest.raises(Refused, match="is already gateway trunk"):
+            users.set_gateway("twin", same)
+    users.set_gateway("other", "sip:192.0.2.7;transport=tcp")
+    users.set_gateway("trunk", "sip:192.0.2.7:5060")
+
+
+def test_a_group_is_no_larger_than_one_call_can_ring(users: Users) -> None:
+    names = [f"phone{number}" for number in range(31)]
+    for name in names:
+        users.add(name, "secret")
+    users.set_group("many", names[:30])
+    with pytest.raises(Refused, match="30 telephones at most"):
+        users.set_group("many", names)
+    assert len(users.facts()["groups"][-1]["members"]) == 30
+
+
 def test_together_is_all_or_nothing(users: Users) -> None:
     def two() -> None:
         with users.together():
@@ -192,6 +218,16 @@ def test_without_secrets_it_holds_none_and_serves_for_the_same_users(users: User
         lambda facts: facts["users"][0].update(transport="smoke"),
         lambda facts: facts["users"][0].update(seconds="now"),
         lambda facts: facts["users"][0].update(busy="nobody"),
+        lambda facts: facts["users"][0].update(may_call="+49"),
+        lambda facts: facts["users"][0].update(ha1="0" * 64),
+        lambda facts: facts["users"][0].update(digest={}),
+        lambda facts: facts["users"][0].update(seconds=20.5),
+        lambda facts: facts["users"][0].update(name="112"),
+        lambda facts: facts["groups"][0].update(serial="abc"),
+        lambda facts: facts["gateways"][0].update(password={}),
+        lambda facts: facts["gateways"][0].update(priority=1.5),
+        lambda facts: facts["numbers"][0].update(target=["all"]),
+        lambda facts: facts.update(colour="red"),
         lambda facts: facts["groups"][0].update(colour="red"),
         lambda facts: facts["numbers"].append({"number": "+49302", "target": "nobody"}),
     ],
@@ -269,7 +305,12 @@ def test_users_are_of_one_domain(users: Users) -> None:
         Users(users.path, "other.example")
     for name in users.names():
         users.remove(name)
+    Users(users.path, "other.example")
+    Users(users.path, DOMAIN).add("kitchen", PASSWORD)  # only a user makes it another one's
+    users.remove("kitchen")
     Users(users.path, "other.example").add("hall", PASSWORD)
+    with pytest.raises(Refused, match=r"are for other\.example"):
+        Users(users.path, DOMAIN)
 
 
 def test_views_of_an_older_version_are_renewed(users: Users) -> None:
