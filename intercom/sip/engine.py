@@ -11,17 +11,20 @@ import logging
 import os
 import re
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import pjsua2 as pj
 
 from intercom.core.events import CallAnswered, CallEnded, CallOffered, CallRang, DigitReceived, HealthChanged
 from intercom.core.guide import Tone
+from intercom.sip.certificate import Trust, objection
 from intercom.sip.config import LineConfig
 from intercom.sip.digits import DigitFilter
-from intercom.sip.registration import ConnectionLost, RegistrationChanged, ServerSilent
+from intercom.sip.registration import ConnectionLost, NotTrusted, RegistrationChanged, ServerSilent
 from intercom.sip.targets import Server
 from intercom.sip.tones import CADENCES
 from intercom.sip.worker import Later
@@ -41,6 +44,17 @@ ADDRESS_SECONDS = 5.0
 IDLE_COLLECT_SECONDS = 600.0
 SILENCE_SECONDS = 2.0
 """How long a server may be silent to a call while there is another. It was sent three times by then."""
+HANDSHAKE_SECONDS = 5.0
+TLS_1_2_AND_1_3 = pj.PJ_SSL_SOCK_PROTO_TLS1_2 | pj.PJ_SSL_SOCK_PROTO_TLS1_3
+UNKNOWN_AUTHORITY = pj.PJ_SSL_CERT_EUNTRUSTED | pj.PJ_SSL_CERT_EISSUER_NOT_FOUND
+TLS_FAILURES = range(470_000, 520_000)
+"""pjlib's numbers for OpenSSL's errors (PJ_SSL_ERRNO_START)."""
+SOUND = {
+    "off": pj.PJMEDIA_SRTP_DISABLED,
+    "optional": pj.PJMEDIA_SRTP_OPTIONAL,
+    "mandatory": pj.PJMEDIA_SRTP_MANDATORY,
+}
+SOUND_KEYS = {"sdes": pj.PJMEDIA_SRTP_KEYING_SDES, "dtls": pj.PJMEDIA_SRTP_KEYING_DTLS_SRTP}
 MOVE_SECONDS = 1.0
 """How long a call that could not be sent waits for another server."""
 
@@ -52,6 +66,8 @@ Method = TypeVar("Method", bound=Callable[..., None])
 _CONTACT = re.compile(
     r"^(?:Contact|m)[ \t]*:(?!.*;[ \t]*expires[ \t]*=[ \t]*0+\b)", re.IGNORECASE | re.MULTILINE
 )
+# pjsip's own account of a call's media; what the far side says of itself never begins a line of it.
+_ENCRYPTED = re.compile(r"^ +SRTP status: Active ", re.MULTILINE)
 _NAME_ADDR = re.compile(
     r'(?:"(?:[^"\\]|\\.)*"|[^<>"]*)\s*<(?P<inner>[^<>"]*)>[^<>"]*|(?P<plain>[^<>"]*)', re.DOTALL
 )
@@ -73,6 +89,23 @@ def _guarded(method: Method) -> Method:
 
 def _words(error: Exception) -> str:
     return f"{error.reason} ({error.status})" if isinstance(error, pj.Error) else str(error)
+
+
+def _secured(trust: Trust) -> pj.TransportConfig:
+    """A transport that sends nothing to a server that is not believed (pjsua2/patches/tls-trust.patch)."""
+    config = pj.TransportConfig()
+    config.tlsConfig.proto = TLS_1_2_AND_1_3
+    config.tlsConfig.msecTimeout = int(HANDSHAKE_SECONDS * 1000)
+    config.tlsConfig.verifyServer = True
+    config.tlsConfig.CaListFile = trust.authorities
+    config.tlsConfig.serverName = trust.host
+    config.tlsConfig.fingerprint = trust.fingerprint
+    return config
+
+
+def _shown(prm: pj.OnTransportStateParam) -> bytes:
+    """The certificate (DER) that the far end of a connection has shown."""
+    return ssl.PEM_cert_to_DER_cert(prm.tlsInfo.remoteCertInfo.raw.strip())
 
 
 def _clean(text: str) -> str:
@@ -228,7 +261,7 @@ class _Endpoint(pj.Endpoint):
         if prm.state == pj.PJSIP_TP_STATE_CONNECTED:
             self._engine.connected(int(prm.hnd))
         elif prm.state == pj.PJSIP_TP_STATE_DISCONNECTED:
-            self._engine.disconnected(int(prm.hnd))
+            self._engine.disconnected(int(prm.hnd), prm)
 
 
 class Engine:
@@ -254,6 +287,7 @@ class Engine:
         self._server: Server | None = None
         self._own = ""
         self._connections: set[int] = set()
+        self._distrust = ""
         self._offers = 0
         self._closing = False
         self._sound = False
@@ -278,6 +312,8 @@ class Engine:
         self.wake_address = ("127.0.0.1", self._listen())
         if self._config.account.transport == "tcp":
             self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_TCP, pj.TransportConfig())
+        if self._config.account.trust is not None:
+            self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_TLS, _secured(self._config.account.trust))
         self._endpoint.audDevManager().setNoDev()
         self._endpoint.libStart()
 
@@ -295,6 +331,8 @@ class Engine:
         """Open the UDP transport, on another port if the wanted one is taken: a bell must ring."""
         transport = pj.TransportConfig()
         transport.port = self._config.port
+        if self._config.account.trust is not None:
+            transport.boundAddress = "127.0.0.1"  # only for the waker: nothing may leave in the clear
         try:
             opened = self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
         except pj.Error as error:
@@ -323,7 +361,12 @@ class Engine:
             f"sip:{server.address}:{server.port};transport={server.transport};lr;hide"
         )
         config.callConfig.timerUse = pj.PJSUA_SIP_TIMER_OPTIONAL
-        config.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_DISABLED
+        config.mediaConfig.srtpUse = SOUND[account.sound]
+        config.mediaConfig.srtpSecureSignaling = 0
+        config.mediaConfig.srtpOpt.keyings.append(SOUND_KEYS[account.sound_keys])
+        if account.trust is not None:
+            (other,) = SOUND_KEYS.keys() - {account.sound_keys}
+            config.mediaConfig.srtpOpt.keyings.append(SOUND_KEYS[other])  # taken if they are offered
         config.mediaConfig.transportConfig.boundAddress = own
         return config
 
@@ -401,17 +444,36 @@ class Engine:
         account.modify(config)
 
     def connected(self, connection: int) -> None:
-        """Know a connection as one that matters."""
+        """Know a connection as one that matters. Over TLS the far end was verified before."""
         self._connections.add(connection)
+        self._distrust = ""
 
-    def disconnected(self, connection: int) -> None:
+    def disconnected(self, connection: int, prm: pj.OnTransportStateParam) -> None:
         """Register anew over a new connection: the server reaches us over the one that is gone.
 
         One that belongs to a server that was left does not matter.
         """
-        if connection in self._connections and self._server is not None and not self._closing:
+        if self._server is None or self._closing:
+            return
+        if connection in self._connections:
             self._connections.discard(connection)
             self.tell(ConnectionLost(self._server))
+        elif (reason := self._refusal(prm)) and not self._connections:  # unless a good connection stands
+            self._distrust = reason
+            self.tell(NotTrusted(self._server, reason))
+
+    def _refusal(self, prm: pj.OnTransportStateParam) -> str:
+        """Why there is no connection, where TLS is the reason; else empty: pjsip's own answer says it."""
+        trust, faults = self._config.account.trust, prm.tlsInfo.verifyStatus
+        if trust is None or prm.type != "TLS":
+            return ""
+        if faults:
+            unknown = bool(faults & UNKNOWN_AUTHORITY)
+            other = "; ".join(prm.tlsInfo.verifyMsgs)
+            return objection(_shown(prm), trust, datetime.now(UTC), unknown=unknown, other=other)
+        if prm.lastError in TLS_FAILURES:
+            return f"takes no TLS as it should be ({_clean(self._endpoint.utilStrError(prm.lastError))})"
+        return ""
 
     def _follow_address(self) -> None:
         """Notice that this machine has another address: DHCP, or a cable for the wireless."""
@@ -546,7 +608,7 @@ class Engine:
         counts = call.getStreamStat(index).rtcp
         return {
             "codec": f"{stream.codecName}/{stream.codecClockRate}",
-            "secure": stream.proto == pj.PJMEDIA_TP_PROTO_RTP_SAVP,
+            "secure": _ENCRYPTED.search(call.dump(True, "")) is not None,
             "rx": {"packets": counts.rxStat.pkt, "lost": counts.rxStat.loss},
             "tx": {"packets": counts.txStat.pkt, "lost": counts.txStat.loss},
         }
