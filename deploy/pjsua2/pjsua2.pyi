@@ -13,6 +13,7 @@ PJSIP_ROLE_UAC: int
 PJSIP_SC_DECLINE: int
 PJSIP_SC_FORBIDDEN: int
 PJSIP_SC_INTERNAL_SERVER_ERROR: int
+PJSIP_SC_NOT_ACCEPTABLE_HERE: int
 PJSIP_SC_REQUEST_TERMINATED: int
 PJSIP_SC_SERVICE_UNAVAILABLE: int
 PJSIP_TP_STATE_CONNECTED: int
@@ -241,8 +242,12 @@ class StreamInfo:
     codecName: str
     codecClockRate: int
 
+class TsxStateEventSrc:
+    rdata: SipRxData
+
 class TsxStateEvent:
     type: int
+    src: TsxStateEventSrc
 
 class SipEventBody:
     tsxState: TsxStateEvent

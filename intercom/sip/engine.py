@@ -55,6 +55,7 @@ SOUND = {
     "mandatory": pj.PJMEDIA_SRTP_MANDATORY,
 }
 SOUND_KEYS = {"sdes": pj.PJMEDIA_SRTP_KEYING_SDES, "dtls": pj.PJMEDIA_SRTP_KEYING_DTLS_SRTP}
+IN_THE_CLEAR = "the far side does not encrypt sound, which the settings demand: refused"
 MOVE_SECONDS = 1.0
 """How long a call that could not be sent waits for another server."""
 
@@ -68,6 +69,7 @@ _CONTACT = re.compile(
 )
 # pjsip's own account of a call's media; what the far side says of itself never begins a line of it.
 _ENCRYPTED = re.compile(r"^ +SRTP status: Active ", re.MULTILINE)
+_IN_THE_CLEAR = re.compile(r"^m=audio [1-9]\S* RTP/AVPF?[ \t]", re.MULTILINE)
 _NAME_ADDR = re.compile(
     r'(?:"(?:[^"\\]|\\.)*"|[^<>"]*)\s*<(?P<inner>[^<>"]*)>[^<>"]*|(?P<plain>[^<>"]*)', re.DOTALL
 )
@@ -157,10 +159,11 @@ class _Call(pj.Call):
     ) -> None:
         super().__init__(account, call_id)
         self.number = number
+        self.dialled = call_id == pj.INVALID_ID
         self.server = server
         self._engine = engine
         self._digits = DigitFilter()
-        self._ended = False
+        self._in_the_clear = False
 
     def abandon(self) -> None:
         self._engine.end(self.number)
@@ -176,10 +179,12 @@ class _Call(pj.Call):
         if info.state == pj.PJSIP_INV_STATE_EARLY and info.role == pj.PJSIP_ROLE_UAC:
             self._engine.tell(CallRang(self.number))
         elif info.state == pj.PJSIP_INV_STATE_CONFIRMED:
-            self.connect(microphone=True)
-            self._engine.tell(CallAnswered(self.number))
+            if not self._in_the_clear:  # else pjsip is about to hang up
+                self.connect(microphone=True)
+                self._engine.answered(self.number)
         elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
-            self._engine.ended(self.number, info.lastStatusCode, _clean(info.lastReason))
+            reason = IN_THE_CLEAR if self._in_the_clear else _clean(info.lastReason)
+            self._engine.ended(self.number, info.lastStatusCode, reason)
 
     @_guarded
     def onCallMediaState(self, prm: pj.OnCallMediaStateParam) -> None:
@@ -207,6 +212,9 @@ class _Call(pj.Call):
         """Notice that the far side has said something: 100 Trying changes no state, and is enough."""
         if event.type == pj.PJSIP_EVENT_TSX_STATE and event.body.tsxState.type == pj.PJSIP_EVENT_RX_MSG:
             self._engine.heard(self.number)
+            answer = event.body.tsxState.src.rdata.wholeMsg
+            if self._engine.only_encrypted and self.dialled and _IN_THE_CLEAR.search(answer):
+                self._in_the_clear = True
 
     def connect(self, *, microphone: bool) -> bool:
         """Join the call's active audio to the door; the microphone only once the call is answered."""
@@ -288,6 +296,8 @@ class Engine:
         self._own = ""
         self._connections: set[int] = set()
         self._distrust = ""
+        self._unencrypted = False
+        self.only_encrypted = config.account.sound == "mandatory"
         self._offers = 0
         self._closing = False
         self._sound = False
@@ -513,6 +523,13 @@ class Engine:
             if number in self._calls:
                 self.ended(number, pj.PJSIP_SC_SERVICE_UNAVAILABLE, _words(error))
 
+    def answered(self, number: int) -> None:
+        """Tell that the far side talks with us, and that it may where only encrypted sound is permitted."""
+        if self._unencrypted:
+            self._unencrypted = False
+            self.tell(HealthChanged("encryption", None))
+        self.tell(CallAnswered(number))
+
     def heard(self, number: int) -> None:
         """A server has taken the call: whatever becomes of it, no other gets it."""
         self._unheard.pop(number, None)
@@ -592,7 +609,20 @@ class Engine:
             self._later(MOVE_SECONDS, functools.partial(self._give_up, number, status, reason))
         else:
             self._unheard.pop(number, None)
-            self.tell(CallEnded(number, status, reason))
+            self.tell(CallEnded(number, status, self._explain(call, status, reason)))
+
+    def _explain(self, call: _Call, status: int, reason: str) -> str:
+        """Say more than pjsip where protection is why a call that we placed has failed."""
+        if not call.dialled:
+            return reason
+        if status == pj.PJSIP_SC_SERVICE_UNAVAILABLE and self._distrust:
+            return f"the server {self._distrust}"
+        if self.only_encrypted and status == pj.PJSIP_SC_NOT_ACCEPTABLE_HERE:
+            if reason != IN_THE_CLEAR:
+                reason = f"the far side takes no call with encrypted sound ({reason})"
+            self._unencrypted = True
+            self.tell(HealthChanged("encryption", reason))
+        return reason
 
     def _give_up(self, number: int, status: int, reason: str) -> None:
         if number not in self._calls and self._unheard.pop(number, None) is not None:
