@@ -47,8 +47,8 @@ SILENCE_SECONDS = 2.0
 HANDSHAKE_SECONDS = 5.0
 TLS_1_2_AND_1_3 = pj.PJ_SSL_SOCK_PROTO_TLS1_2 | pj.PJ_SSL_SOCK_PROTO_TLS1_3
 UNKNOWN_AUTHORITY = pj.PJ_SSL_CERT_EUNTRUSTED | pj.PJ_SSL_CERT_EISSUER_NOT_FOUND
-TLS_FAILURES = range(470_000, 520_000)
-"""pjlib's numbers for OpenSSL's errors (PJ_SSL_ERRNO_START)."""
+SYSTEM_FAILURES = range(120_000, 170_000)
+"""pjlib's numbers for the system's errors (PJ_ERRNO_START_SYS)."""
 SOUND = {
     "off": pj.PJMEDIA_SRTP_DISABLED,
     "optional": pj.PJMEDIA_SRTP_OPTIONAL,
@@ -247,7 +247,7 @@ class _Account(pj.Account):
     def onRegState(self, prm: pj.OnRegStateParam) -> None:
         bound = self.getInfo().regIsActive and _CONTACT.search(prm.rdata.wholeMsg) is not None
         expires = prm.expiration if bound else 0
-        self._engine.tell(RegistrationChanged(self.server, prm.code, _clean(prm.reason), expires))
+        self._engine.registered(RegistrationChanged(self.server, prm.code, _clean(prm.reason), expires))
 
     @_guarded
     def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:
@@ -421,6 +421,16 @@ class Engine:
             self.tell(RegistrationChanged(server, pj.PJSIP_SC_SERVICE_UNAVAILABLE, _words(error), 0))
         self._call_again()
 
+    def registered(self, news: RegistrationChanged) -> None:
+        """Tell what has become of a REGISTER.
+
+        That a connection failed is said a moment later: TLS knows why, and pjsip tells of that after it.
+        """
+        if news.status == pj.PJSIP_SC_SERVICE_UNAVAILABLE:
+            self._later(0.0, functools.partial(self.tell, news))
+        else:
+            self.tell(news)
+
     def _move(self, server: Server) -> bool:
         """Make the account anew if the server or this machine's address is another; False if not.
 
@@ -481,7 +491,7 @@ class Engine:
             unknown = bool(faults & UNKNOWN_AUTHORITY)
             other = "; ".join(prm.tlsInfo.verifyMsgs)
             return objection(_shown(prm), trust, datetime.now(UTC), unknown=unknown, other=other)
-        if prm.lastError in TLS_FAILURES:
+        if prm.lastError and prm.lastError not in SYSTEM_FAILURES:
             return f"takes no TLS as it should be ({_clean(self._endpoint.utilStrError(prm.lastError))})"
         return ""
 
