@@ -162,18 +162,29 @@ def test_it_registers_over_tls_and_check_shows_the_certificate(house: House) -> 
     assert site.registered("door") == []
 
 
-def test_the_name_server_leads_to_it_and_the_certificate_is_for_the_name_in_the_settings(
-    house: House, tmp_path: Path
-) -> None:
-    site = house.site()
+def by_name(house: House, site: Site, shown: Certificate) -> str:
+    """Let the site show a certificate, and a name server lead to it; settings that know its domain alone."""
+    show(site, shown)
     listed = [("one.elsewhere.example", site.settings.listen.tls_port, 10, 0)]
-    names = Names(
-        tmp_path / "names", {"_sips._tcp.site.example": listed}, {"one.elsewhere.example": site.address}
-    )
+    hosts = {"one.elsewhere.example": site.address}
+    names = Names(house.folder / "names", {"_sips._tcp.site.example": listed}, hosts)
     house.parts.enter_context(names)
-    text = house.text(site, authority(site), more=names.settings)
-    station = house.door(text.replace(f"sip:{site.account('door', 'tls').proxy}", "sip:site.example"))
+    text = house.text(site, trusting(shown.authority), more=names.settings)
+    return text.replace(f"sip:{site.account('door', 'tls').proxy}", "sip:site.example")
+
+
+def test_the_certificate_is_for_the_name_in_the_settings(house: House, tmp_path: Path) -> None:
+    site = house.site()
+    station = house.door(by_name(house, site, certificates.own(tmp_path / "made", "site.example", [])))
     assert "one.elsewhere.example" in station.status()["accounts"][0]["server"]
+
+
+def test_the_place_that_a_name_server_leads_to_proves_nothing(house: House, tmp_path: Path) -> None:
+    site = house.site()
+    forged = certificates.own(tmp_path / "made", "elsewhere.example", [site.address])
+    station = house.door(by_name(house, site, forged), registered=False)
+    assert f"is not for site.example but for elsewhere.example, {site.address}" in refusal(station)
+    assert site.registered("door") == []
 
 
 def test_a_pinned_certificate_is_believed_whatever_it_says(house: House, tmp_path: Path) -> None:
@@ -328,13 +339,13 @@ def test_baresip_and_the_station_call_each_other_with_encrypted_sound(house: Hou
     assert wait_until(lambda: secure(station), 5.0), json.dumps(station.status()["call"])
     assert phone.wait_event("CALL_MENC").text.endswith("AES_CM_128_HMAC_SHA1_80")
     phone.hang_up()
-    station.wait_state("Idle")
+    phone.wait_closed()
+    assert kept(station, 1)[0]["outcome"] == "answered"
 
     phone.dial(site.uri("door"))
     station.wait_state("Talking")
     assert wait_until(lambda: secure(station), 5.0), json.dumps(station.status()["call"])
     phone.hang_up()
-    station.wait_state("Idle")
     assert [record["outcome"] for record in kept(station, 2)] == ["answered", "answered"]
 
 
