@@ -166,7 +166,9 @@ class Station:
         device = settings.sound.device
         return LineConfig(
             name=settings.station.name,
-            account=AccountConfig.of(account, read_password(account.password_file, self._settings_file)),
+            account=AccountConfig.of(
+                account, read_password(account.password_file, self._settings_file), self._settings_file.parent
+            ),
             port=settings.sip.port,
             name_servers=settings.network.servers,
             device=None if device == "none" else functools.partial(_find_device, device),

@@ -32,6 +32,8 @@ bind_address={address}
 guess_hostname=0
 store_ha1_passwd=0
 default_proxy=0
+media_encryption={encryption}
+media_encryption_mandatory={mandatory}
 {trust}
 [proxy_0]
 reg_proxy=<sip:{account.proxy};transport={account.transport}>
@@ -94,6 +96,8 @@ class Linphone(Telephone):
         address: IPv4 address that it uses.
         trusts: PEM file of the authority that a server's certificate must come from; for an account over TLS.
             The server must be named by its domain then, since linphonec knows no certificate of an address.
+        encrypts: how it encrypts sound, and takes no call without: "srtp" with keys in SIP (SDES), "dtls"; ""
+            never.
     """
 
     def __init__(
@@ -105,12 +109,14 @@ class Linphone(Telephone):
         publishes: bool = False,
         address: str = "127.0.0.1",
         trusts: Path | None = None,
+        encrypts: Literal["", "srtp", "dtls"] = "",
     ) -> None:
         super().__init__(folder, account)
         self._answer = answer
         self._publishes = publishes
         self._address = address
         self._trusts = trusts
+        self._encrypts = encrypts
         self._first_port = free_ports(_PORTS, address)
         self._refusal = ""
 
@@ -134,6 +140,8 @@ class Linphone(Telephone):
             sip=self._first_port,
             publishes=int(self._publishes),
             tls=-2 if self._trusts else 0,  # -2: it connects, and takes no connections
+            encryption=self._encrypts or "none",
+            mandatory=int(bool(self._encrypts)),
             trust=_TRUST.format(self._trusts) if self._trusts else "",
             rtp=rtp,
             video=rtp + 2,

@@ -36,6 +36,8 @@ module g722.so
 module opus.so
 module aufile.so
 module aubridge.so
+module srtp.so
+module dtls_srtp.so
 {sndfile}module_tmp uuid.so
 module_app menu.so
 module_app ctrl_tcp.so
@@ -71,6 +73,8 @@ class Phone(Telephone):
         registers: False for a phone without a server: it calls, and is called at its `contact`, directly.
         address: IPv4 address that it uses.
         longest_call_s: after this many seconds of talking it hangs up.
+        encrypts: how it encrypts sound, as baresip calls it: "srtp" if the far end does, "srtp-mand" always,
+            "dtls_srtp" always, with keys that are not in SIP; "" never.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class Phone(Telephone):
         registers: bool = True,
         address: str = "127.0.0.1",
         longest_call_s: float = 120.0,
+        encrypts: Literal["", "srtp", "srtp-mand", "dtls_srtp"] = "",
     ) -> None:
         super().__init__(folder, account)
         self._answer = answer
@@ -94,6 +99,7 @@ class Phone(Telephone):
         self._registers = registers
         self._address = address
         self._longest_call_s = longest_call_s
+        self._encrypts = encrypts
         self._first_port = free_ports(_PORTS, address)
         self._channel: socket.socket | None = None
         self._reader: threading.Thread | None = None
@@ -232,6 +238,8 @@ class Phone(Telephone):
             f";auth_user={account.user};auth_pass={account.password}"
             f";answermode={self._answer};audio_codecs={','.join(self._codecs)}"
         )
+        if self._encrypts:
+            line += f";mediaenc={self._encrypts}"
         if self._registers:
             return f'{line};regint=60;outbound="sip:{account.proxy};transport={account.transport}"'
         return f"{line};regint=0"

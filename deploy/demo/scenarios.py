@@ -115,6 +115,18 @@ def answers(*within: str, rings_ms: int = 0, early_media: bool = False) -> str:
     )
 
 
+def is_left() -> str:
+    """A phone that answers and is hung up on at once: the BYE may come before the ACK."""
+    return _scenario(
+        _receive_invite(),
+        _reply(180),
+        _reply(200, _SDP, once=False),
+        _receive("request", "ACK", optional=True),
+        _receive("request", "BYE"),
+        _reply(200),
+    )
+
+
 def refuses(code: int, rings_ms: int | None = None, *headers: str) -> str:
     """A phone that refuses with a final code, at once or after ringing so many milliseconds."""
     ringing = () if rings_ms is None else (_reply(180), pause(rings_ms))
@@ -122,11 +134,15 @@ def refuses(code: int, rings_ms: int | None = None, *headers: str) -> str:
     return _scenario(_receive_invite(), *ringing, _reply(code, extra + _NO_BODY), _receive("request", "ACK"))
 
 
-def rings_forever() -> str:
-    """A phone that rings until the caller gives up."""
+def rings_forever(*, early_media: bool = False) -> str:
+    """A phone that rings until the caller gives up.
+
+    Args:
+        early_media: 183 with a session instead of 180.
+    """
     return _scenario(
         _receive_invite(),
-        _reply(180),
+        _reply(183, _SDP) if early_media else _reply(180),
         _receive("request", "CANCEL"),
         _reply(200),
         _reply_to_invite(487),

@@ -34,6 +34,7 @@ def settings(
     device: str = "none",
     codes: Sequence[str] = ("5#",),
     release_seconds: float = 2.0,
+    protection: str = "",
     more: str = "",
 ) -> str:
     """The text of a settings file for the simulated board.
@@ -44,6 +45,7 @@ def settings(
         device: of the sound.
         codes: DTMF codes of the door `front`.
         release_seconds: how long they open it.
+        protection: further keys of the account, as TOML: whom to believe over TLS, and what becomes of sound.
         more: further tables, as TOML.
     """
     targets = ", ".join(f"{{ to = {json.dumps(to)}, seconds = {seconds} }}" for to, seconds in ring)
@@ -58,7 +60,7 @@ uri = "{account.uri}"
 registrar = "sip:{account.proxy};transport={account.transport}"
 username = "{account.user}"
 password_file = "door.secret"
-
+{protection}
 [[button]]
 name = "bell"
 pin = {BUTTON_PIN}

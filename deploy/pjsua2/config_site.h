@@ -31,5 +31,6 @@
  * (64 * T1), which nobody waits for at a door; 12 s still allow five sends. */
 #define PJSIP_TD_TIMEOUT                        12000
 
-/* TCP connects to the registrar and listens to nobody. */
+/* TCP and TLS connect to the registrar and listen to nobody. */
 #define PJSIP_TCP_TRANSPORT_DONT_CREATE_LISTENER 1
+#define PJSIP_TLS_TRANSPORT_DONT_CREATE_LISTENER 1

@@ -13,15 +13,24 @@ PJSIP_ROLE_UAC: int
 PJSIP_SC_DECLINE: int
 PJSIP_SC_FORBIDDEN: int
 PJSIP_SC_INTERNAL_SERVER_ERROR: int
+PJSIP_SC_NOT_ACCEPTABLE_HERE: int
 PJSIP_SC_REQUEST_TERMINATED: int
 PJSIP_SC_SERVICE_UNAVAILABLE: int
 PJSIP_TP_STATE_CONNECTED: int
 PJSIP_TP_STATE_DISCONNECTED: int
 PJSIP_TRANSPORT_TCP: int
+PJSIP_TRANSPORT_TLS: int
 PJSIP_TRANSPORT_UDP: int
+PJ_SSL_CERT_EISSUER_NOT_FOUND: int
+PJ_SSL_CERT_EUNTRUSTED: int
+PJ_SSL_SOCK_PROTO_TLS1_2: int
+PJ_SSL_SOCK_PROTO_TLS1_3: int
 PJMEDIA_ECHO_WEBRTC_AEC3: int
 PJMEDIA_SRTP_DISABLED: int
-PJMEDIA_TP_PROTO_RTP_SAVP: int
+PJMEDIA_SRTP_KEYING_DTLS_SRTP: int
+PJMEDIA_SRTP_KEYING_SDES: int
+PJMEDIA_SRTP_MANDATORY: int
+PJMEDIA_SRTP_OPTIONAL: int
 PJMEDIA_TYPE_AUDIO: int
 PJSUA_CALL_MEDIA_ACTIVE: int
 PJSUA_DTMF_METHOD_RFC2833: int
@@ -65,9 +74,18 @@ class EpConfig:
     uaConfig: UaConfig
     medConfig: MediaConfig
 
+class TlsConfig:
+    CaListFile: str
+    serverName: str
+    fingerprint: str
+    proto: int
+    verifyServer: bool
+    msecTimeout: int
+
 class TransportConfig:
     port: int
     boundAddress: str
+    tlsConfig: TlsConfig
 
 class TransportInfo:
     localAddress: str
@@ -107,6 +125,7 @@ class Endpoint:
     def libDestroy(self) -> None: ...
     def libHandleEvents(self, milliseconds: int) -> int: ...
     def transportCreate(self, kind: int, config: TransportConfig) -> int: ...
+    def utilStrError(self, status: int) -> str: ...
     def transportGetInfo(self, transport: int) -> TransportInfo: ...
     def audDevManager(self) -> AudDevManager: ...
     def codecEnum2(self) -> Iterator[CodecInfo]: ...
@@ -131,8 +150,13 @@ class SipConfig:
 class CallConfig:
     timerUse: int
 
+class SrtpOpt:
+    keyings: list[int]
+
 class AccountMediaConfig:
     srtpUse: int
+    srtpSecureSignaling: int
+    srtpOpt: SrtpOpt
     transportConfig: TransportConfig
 
 class AccountConfig:
@@ -148,9 +172,20 @@ class AccountInfo:
 class SipRxData:
     wholeMsg: str
 
+class SslCertInfo:
+    raw: str
+
+class TlsInfo:
+    verifyStatus: int
+    verifyMsgs: list[str]
+    remoteCertInfo: SslCertInfo
+
 class OnTransportStateParam:
     hnd: SupportsInt
+    type: str
     state: int
+    lastError: int
+    tlsInfo: TlsInfo
 
 class OnRegStateParam:
     code: int
@@ -204,12 +239,15 @@ class StreamStat:
     rtcp: RtcpStat
 
 class StreamInfo:
-    proto: int
     codecName: str
     codecClockRate: int
 
+class TsxStateEventSrc:
+    rdata: SipRxData
+
 class TsxStateEvent:
     type: int
+    src: TsxStateEventSrc
 
 class SipEventBody:
     tsxState: TsxStateEvent
@@ -246,3 +284,4 @@ class Call:
     def makeCall(self, to: str, param: CallOpParam) -> None: ...
     def answer(self, param: CallOpParam) -> None: ...
     def hangup(self, param: CallOpParam) -> None: ...
+    def dump(self, with_media: bool, indent: str) -> str: ...

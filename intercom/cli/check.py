@@ -83,7 +83,7 @@ def _steps(path: Path, socket: Path) -> Iterator[Step]:
     found = yield from servers.name(account, settings.network)
     if not found:
         yield from _skipped("needs the registrar's address", "registrar", "register")
-    elif not (yield from servers.registrar(account, found)):
+    elif not (yield from servers.registrar(account, found, path.parent)):
         yield from _skipped("needs the registrar's answer", "register")
     elif status and _holds(status, settings, path):
         yield from _service_register(account, status)
@@ -305,7 +305,7 @@ def _register(settings: Settings, path: Path, patience: float) -> Iterator[Step]
     account = settings.account[0]
     config = LineConfig(
         name=settings.station.name,
-        account=AccountConfig.of(account, read_password(account.password_file, path)),
+        account=AccountConfig.of(account, read_password(account.password_file, path), path.parent),
         port=0,
         name_servers=settings.network.servers,
         device=None,

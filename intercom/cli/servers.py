@@ -4,12 +4,18 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 
 from intercom.cli.step import Found, Step, words
 from intercom.settings.schema import Account, Network
+from intercom.sip.certificate import Certificate, Trust
+from intercom.sip.config import trust_of
 from intercom.sip.names import NameServers
-from intercom.sip.probe import NotSip, ask_options
+from intercom.sip.probe import Distrusted, NotSip, ask_options
 from intercom.sip.targets import NotFound, Server, find, is_numeric, service_name
+
+NEAR_DAYS = 14
 
 
 def name(account: Account, network: Network) -> Found[Sequence[Server]]:
@@ -35,23 +41,38 @@ def name(account: Account, network: Network) -> Found[Sequence[Server]]:
     return found
 
 
-def registrar(account: Account, found: Sequence[Server]) -> Found[bool]:
-    """Ask each server whether it is there; returns whether any of them is."""
+def registrar(account: Account, found: Sequence[Server], folder: Path) -> Found[bool]:
+    """Ask each server whether it is there; returns whether any of them is.
+
+    Args:
+        account: from the settings.
+        found: its servers.
+        folder: of the settings file.
+    """
     there = False
+    trust = trust_of(account, folder)
     for server in found:
-        step = _ask(account, server)
+        step = _ask(account, server, trust)
         there = there or bool(step.ok)
         yield step
     return there
 
 
-def _ask(account: Account, server: Server) -> Step:
+def _ask(account: Account, server: Server, trust: Trust | None) -> Step:
     place = f"{server} over {server.transport.upper()}"
-    other = {"udp": "tcp", "tcp": "udp"}[server.transport]
+    other = {"udp": "tcp", "tcp": "udp", "tls": "tcp"}[server.transport]
     try:
         answer = asyncio.run(
-            ask_options(server.address, server.port, server.transport, account.registrar, account.uri)
+            ask_options(server.address, server.port, server.transport, account.registrar, account.uri, trust)
         )
+    except Distrusted as error:
+        detail, advice = f"{place}: it {error}", "is it a TLS port (5061), and does it know TLS 1.2 or later?"
+        if error.certificate:
+            detail += f"; {_shown(error.certificate)}"
+            advice = (
+                "correct the server's certificate, or name its authority in account.ca_file, "
+                "or this one in account.fingerprint"
+            )
     except ConnectionRefusedError:
         detail = f"{place}: the computer is there, but nobody listens on this port"
         advice = f"start the registrar, correct the port in account.registrar, or try ;transport={other}"
@@ -67,5 +88,30 @@ def _ask(account: Account, server: Server) -> Step:
     else:
         said = f"{answer.status} {answer.reason} in {answer.seconds * 1000:.0f} ms"
         software = answer.software or "software that does not name itself"
-        return Step("registrar", True, f"{place}: OPTIONS is answered with {said}, by {software}")
+        detail = f"{place}: OPTIONS is answered with {said}, by {software}"
+        if trust is not None:
+            detail += f"; {_shown(answer.certificate)}"
+        return Step("registrar", True, detail, _end(answer.certificate, trust))
     return Step("registrar", False, detail, advice)
+
+
+def _shown(der: bytes) -> str:
+    try:
+        certificate = Certificate.read(der)
+    except ValueError:
+        return "its certificate cannot be read"
+    return (
+        f"its certificate is of '{certificate.subject}' by '{certificate.issuer}', "
+        f"ends on {certificate.ends:%Y-%m-%d}, SHA-256 {certificate.fingerprint}"
+    )
+
+
+def _end(der: bytes, trust: Trust | None) -> str:
+    """A warning while there is time. A certificate that is pinned never ends."""
+    if trust is None or trust.fingerprint:
+        return ""
+    try:
+        days = (Certificate.read(der).ends - datetime.now(UTC)).days
+    except ValueError:
+        return ""
+    return f"have it renewed: the station refuses it in {days} days" if days < NEAR_DAYS else ""

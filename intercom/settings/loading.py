@@ -1,6 +1,7 @@
 """Reading the settings: a file in, `Settings` out, or every mistake in it at once."""
 
 import os
+import ssl
 import stat
 import tomllib
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from intercom.core.policy import Door, Policy, Target
-from intercom.settings.schema import Settings
+from intercom.settings.schema import SYSTEM_AUTHORITIES, Settings
 
 LARGEST_FILE = 1 << 20
 
@@ -44,13 +45,13 @@ def load(path: Path, *, secrets: bool = True) -> Settings:
 
     Args:
         path: the file.
-        secrets: whether the passwords are checked too. The unit's stop hook may not see them.
+        secrets: whether the files that it names are checked too. The unit's stop hook may not see them.
 
     Raises:
         WrongSettings: with every mistake in the file.
     """
     data = read(path)
-    mistakes = _clashes(path, data) + (_secrets(path, data) if secrets else [])
+    mistakes = _clashes(path, data) + (_secrets(path, data) + _authorities(path, data) if secrets else [])
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
@@ -146,6 +147,23 @@ def _secrets(path: Path, data: dict[str, Any]) -> list[Mistake]:
                 mistakes += [
                     Mistake(path, f"{key}.password_file", mistake.reason) for mistake in wrong.mistakes
                 ]
+    return mistakes
+
+
+def _authorities(path: Path, data: dict[str, Any]) -> list[Mistake]:
+    mistakes = []
+    for key, table in _tables(data, "account"):
+        tls = str(table.get("registrar")).endswith(";transport=tls") and "fingerprint" not in table
+        name = table.get("ca_file", SYSTEM_AUTHORITIES if tls else None)
+        if not isinstance(name, str) or not name or min(name) < " ":
+            continue  # none is asked, or the schema says what is wrong
+        file = path.parent / name
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+        except ssl.SSLError:
+            mistakes.append(Mistake(path, f"{key}.ca_file", f"{file} holds no certificate in PEM form"))
+        except OSError as error:
+            mistakes.append(Mistake(path, f"{key}.ca_file", f"{file} cannot be read: {error.strerror}"))
     return mistakes
 
 

@@ -6,15 +6,16 @@ Door codes do, so nobody else may read it.
 
 import ipaddress
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 _ADDRESS = r"sip:[\w.!~*'()&=+$,;?/%-]+@([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?(;transport=(udp|tcp))?"
 _REGISTRAR = re.compile(
-    r"sip:(?P<host>[A-Za-z0-9.-]+)(:(?P<port>\d{1,5}))?(;transport=(?P<transport>udp|tcp))?"
+    r"sip:(?P<host>[A-Za-z0-9.-]+)(:(?P<port>\d{1,5}))?(;transport=(?P<transport>udp|tcp|tls))?"
 )
 SIP_PORT = 5060
+SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 DNS_PORT = 53
 
 
@@ -66,7 +67,7 @@ Registrar = Annotated[
     str,
     _matching(
         _REGISTRAR.pattern,
-        "is not sip:HOST or sip:HOST:PORT (IPv4), with ;transport=udp or ;transport=tcp if wanted",
+        "is not sip:HOST or sip:HOST:PORT (IPv4), with ;transport=udp, tcp or tls if wanted",
     ),
     AfterValidator(_port),
 ]
@@ -76,6 +77,13 @@ NameServer = Annotated[
         r"\d{1,3}(\.\d{1,3}){3}(:\d{1,5})?", "is not the IPv4 address of a name server, with :PORT if wanted"
     ),
     AfterValidator(_name_server),
+]
+Fingerprint = Annotated[
+    str,
+    _matching(
+        r"([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}", "is not the SHA-256 of a certificate: 64 hexadecimal digits"
+    ),
+    AfterValidator(lambda value: value.replace(":", "").lower()),
 ]
 Line = Annotated[str, _matching(r"[^\x00-\x1f]{1,255}", "must be one line of text")]
 Device = Annotated[
@@ -104,6 +112,37 @@ class Account(_Section):
     username: Line
     password_file: Line
     expires_seconds: Annotated[int, Field(ge=30, le=86400)] = 300
+    ca_file: Line | None = None
+    fingerprint: Fingerprint | None = None
+    srtp: Literal["off", "optional", "mandatory"] | None = None
+    srtp_keys: Literal["sdes", "dtls"] = "sdes"
+
+    @model_validator(mode="after")
+    def _protected(self) -> Self:
+        if self.transport != "tls":
+            if self.ca_file or self.fingerprint:
+                raise ValueError("ca_file and fingerprint are for a registrar with ;transport=tls")
+            if self.sound != "off" and self.srtp_keys == "sdes":
+                raise ValueError(
+                    "srtp sends its keys in the clear without ;transport=tls: use that, or srtp_keys = 'dtls'"
+                )
+        elif self.ca_file and self.fingerprint:
+            raise ValueError(
+                "fingerprint pins one certificate, so ca_file says nothing: leave one of them out"
+            )
+        return self
+
+    @property
+    def authorities(self) -> str | None:
+        """The file of those that a certificate must come from; None where none is asked."""
+        if self.transport != "tls" or self.fingerprint:
+            return None
+        return self.ca_file or SYSTEM_AUTHORITIES
+
+    @property
+    def sound(self) -> Literal["off", "optional", "mandatory"]:
+        """Whether sound is encrypted; where the settings do not say, it may be if signalling is."""
+        return self.srtp or ("optional" if self.transport == "tls" else "off")
 
     @property
     def name(self) -> str:
@@ -121,9 +160,12 @@ class Account(_Section):
         return int(self._parts["port"]) if self._parts["port"] else None
 
     @property
-    def transport(self) -> Literal["udp", "tcp"]:
+    def transport(self) -> Literal["udp", "tcp", "tls"]:
         """The transport to the registrar; UDP where the address names none."""
-        return "tcp" if self._parts["transport"] == "tcp" else "udp"
+        match self._parts["transport"]:
+            case "tcp" | "tls" as named:
+                return named
+        return "udp"
 
     @property
     def _parts(self) -> re.Match[str]:

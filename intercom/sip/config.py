@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 
 from intercom.settings.schema import Account
+from intercom.sip.certificate import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +19,13 @@ class AccountConfig:
         registrar: the registrar's SIP URI.
         host: the registrar's name or IPv4 address.
         port: the registrar's port; None if its URI names none.
-        transport: `udp` or `tcp`.
+        transport: `udp`, `tcp` or `tls`.
         username: for digest authentication (RFC 8760).
         password: its secret.
         expires_seconds: how long a registration is asked to last.
+        trust: what its servers must show over TLS; None for another transport.
+        sound: whether it is encrypted: `off`, `optional` or `mandatory`.
+        sound_keys: how keys for it are offered: `sdes` or `dtls`.
     """
 
     name: str
@@ -32,10 +37,13 @@ class AccountConfig:
     username: str
     password: str = field(repr=False)
     expires_seconds: int
+    trust: Trust | None = None
+    sound: str = "off"
+    sound_keys: str = "sdes"
 
     @classmethod
-    def of(cls, account: Account, password: str) -> Self:
-        """Make it from the settings and the password that they do not hold."""
+    def of(cls, account: Account, password: str, folder: Path) -> Self:
+        """Make it from the settings, the password that they do not hold, and the folder that they lie in."""
         return cls(
             name=account.name,
             uri=account.uri,
@@ -46,7 +54,23 @@ class AccountConfig:
             username=account.username,
             password=password,
             expires_seconds=account.expires_seconds,
+            trust=trust_of(account, folder),
+            sound=account.sound,
+            sound_keys=account.srtp_keys,
         )
+
+
+def trust_of(account: Account, folder: Path) -> Trust | None:
+    """What the servers of an account must show; None if it is not reached over TLS.
+
+    Args:
+        account: from the settings.
+        folder: of the settings file, from which `ca_file` is seen.
+    """
+    if account.transport != "tls":
+        return None
+    authorities = str(folder / account.authorities) if account.authorities else ""
+    return Trust(account.host, authorities, account.fingerprint or "")
 
 
 @dataclass(frozen=True, slots=True)

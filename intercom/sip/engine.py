@@ -11,17 +11,20 @@ import logging
 import os
 import re
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import pjsua2 as pj
 
 from intercom.core.events import CallAnswered, CallEnded, CallOffered, CallRang, DigitReceived, HealthChanged
 from intercom.core.guide import Tone
+from intercom.sip.certificate import Trust, objection
 from intercom.sip.config import LineConfig
 from intercom.sip.digits import DigitFilter
-from intercom.sip.registration import ConnectionLost, RegistrationChanged, ServerSilent
+from intercom.sip.registration import ConnectionLost, NotTrusted, RegistrationChanged, ServerSilent
 from intercom.sip.targets import Server
 from intercom.sip.tones import CADENCES
 from intercom.sip.worker import Later
@@ -41,6 +44,18 @@ ADDRESS_SECONDS = 5.0
 IDLE_COLLECT_SECONDS = 600.0
 SILENCE_SECONDS = 2.0
 """How long a server may be silent to a call while there is another. It was sent three times by then."""
+HANDSHAKE_SECONDS = 5.0
+TLS_1_2_AND_1_3 = pj.PJ_SSL_SOCK_PROTO_TLS1_2 | pj.PJ_SSL_SOCK_PROTO_TLS1_3
+UNKNOWN_AUTHORITY = pj.PJ_SSL_CERT_EUNTRUSTED | pj.PJ_SSL_CERT_EISSUER_NOT_FOUND
+SYSTEM_FAILURES = range(120_000, 170_000)
+"""pjlib's numbers for the system's errors (PJ_ERRNO_START_SYS)."""
+SOUND = {
+    "off": pj.PJMEDIA_SRTP_DISABLED,
+    "optional": pj.PJMEDIA_SRTP_OPTIONAL,
+    "mandatory": pj.PJMEDIA_SRTP_MANDATORY,
+}
+SOUND_KEYS = {"sdes": pj.PJMEDIA_SRTP_KEYING_SDES, "dtls": pj.PJMEDIA_SRTP_KEYING_DTLS_SRTP}
+IN_THE_CLEAR = "the far side does not encrypt sound, which the settings demand: refused"
 MOVE_SECONDS = 1.0
 """How long a call that could not be sent waits for another server."""
 
@@ -52,6 +67,9 @@ Method = TypeVar("Method", bound=Callable[..., None])
 _CONTACT = re.compile(
     r"^(?:Contact|m)[ \t]*:(?!.*;[ \t]*expires[ \t]*=[ \t]*0+\b)", re.IGNORECASE | re.MULTILINE
 )
+# pjsip's own account of a call's media; what the far side says of itself never begins a line of it.
+_ENCRYPTED = re.compile(r"^ +SRTP status: Active ", re.MULTILINE)
+_IN_THE_CLEAR = re.compile(r"^m=audio [1-9]\S* RTP/AVPF?[ \t]", re.MULTILINE)
 _NAME_ADDR = re.compile(
     r'(?:"(?:[^"\\]|\\.)*"|[^<>"]*)\s*<(?P<inner>[^<>"]*)>[^<>"]*|(?P<plain>[^<>"]*)', re.DOTALL
 )
@@ -73,6 +91,23 @@ def _guarded(method: Method) -> Method:
 
 def _words(error: Exception) -> str:
     return f"{error.reason} ({error.status})" if isinstance(error, pj.Error) else str(error)
+
+
+def _secured(trust: Trust) -> pj.TransportConfig:
+    """A transport that sends nothing to a server that is not believed (pjsua2/patches/tls-trust.patch)."""
+    config = pj.TransportConfig()
+    config.tlsConfig.proto = TLS_1_2_AND_1_3
+    config.tlsConfig.msecTimeout = int(HANDSHAKE_SECONDS * 1000)
+    config.tlsConfig.verifyServer = True
+    config.tlsConfig.CaListFile = trust.authorities
+    config.tlsConfig.serverName = trust.host
+    config.tlsConfig.fingerprint = trust.fingerprint
+    return config
+
+
+def _shown(prm: pj.OnTransportStateParam) -> bytes:
+    """The certificate (DER) that the far end of a connection has shown."""
+    return ssl.PEM_cert_to_DER_cert(prm.tlsInfo.remoteCertInfo.raw.strip())
 
 
 def _clean(text: str) -> str:
@@ -124,10 +159,11 @@ class _Call(pj.Call):
     ) -> None:
         super().__init__(account, call_id)
         self.number = number
+        self.dialled = call_id == pj.INVALID_ID
         self.server = server
         self._engine = engine
         self._digits = DigitFilter()
-        self._ended = False
+        self._in_the_clear = False
 
     def abandon(self) -> None:
         self._engine.end(self.number)
@@ -143,10 +179,12 @@ class _Call(pj.Call):
         if info.state == pj.PJSIP_INV_STATE_EARLY and info.role == pj.PJSIP_ROLE_UAC:
             self._engine.tell(CallRang(self.number))
         elif info.state == pj.PJSIP_INV_STATE_CONFIRMED:
-            self.connect(microphone=True)
-            self._engine.tell(CallAnswered(self.number))
+            if not self._in_the_clear:  # else pjsip is about to hang up
+                self.connect(microphone=True)
+                self._engine.answered(self.number)
         elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
-            self._engine.ended(self.number, info.lastStatusCode, _clean(info.lastReason))
+            reason = IN_THE_CLEAR if self._in_the_clear else _clean(info.lastReason)
+            self._engine.ended(self.number, info.lastStatusCode, reason)
 
     @_guarded
     def onCallMediaState(self, prm: pj.OnCallMediaStateParam) -> None:
@@ -174,6 +212,9 @@ class _Call(pj.Call):
         """Notice that the far side has said something: 100 Trying changes no state, and is enough."""
         if event.type == pj.PJSIP_EVENT_TSX_STATE and event.body.tsxState.type == pj.PJSIP_EVENT_RX_MSG:
             self._engine.heard(self.number)
+            answer = event.body.tsxState.src.rdata.wholeMsg
+            if self._engine.only_encrypted and self.dialled and _IN_THE_CLEAR.search(answer):
+                self._in_the_clear = True
 
     def connect(self, *, microphone: bool) -> bool:
         """Join the call's active audio to the door; the microphone only once the call is answered."""
@@ -206,7 +247,7 @@ class _Account(pj.Account):
     def onRegState(self, prm: pj.OnRegStateParam) -> None:
         bound = self.getInfo().regIsActive and _CONTACT.search(prm.rdata.wholeMsg) is not None
         expires = prm.expiration if bound else 0
-        self._engine.tell(RegistrationChanged(self.server, prm.code, _clean(prm.reason), expires))
+        self._engine.registered(RegistrationChanged(self.server, prm.code, _clean(prm.reason), expires))
 
     @_guarded
     def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:
@@ -228,7 +269,7 @@ class _Endpoint(pj.Endpoint):
         if prm.state == pj.PJSIP_TP_STATE_CONNECTED:
             self._engine.connected(int(prm.hnd))
         elif prm.state == pj.PJSIP_TP_STATE_DISCONNECTED:
-            self._engine.disconnected(int(prm.hnd))
+            self._engine.disconnected(int(prm.hnd), prm)
 
 
 class Engine:
@@ -254,6 +295,9 @@ class Engine:
         self._server: Server | None = None
         self._own = ""
         self._connections: set[int] = set()
+        self._distrust = ""
+        self._unencrypted = False
+        self.only_encrypted = config.account.sound == "mandatory"
         self._offers = 0
         self._closing = False
         self._sound = False
@@ -278,6 +322,8 @@ class Engine:
         self.wake_address = ("127.0.0.1", self._listen())
         if self._config.account.transport == "tcp":
             self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_TCP, pj.TransportConfig())
+        if self._config.account.trust is not None:
+            self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_TLS, _secured(self._config.account.trust))
         self._endpoint.audDevManager().setNoDev()
         self._endpoint.libStart()
 
@@ -295,6 +341,8 @@ class Engine:
         """Open the UDP transport, on another port if the wanted one is taken: a bell must ring."""
         transport = pj.TransportConfig()
         transport.port = self._config.port
+        if self._config.account.trust is not None:
+            transport.boundAddress = "127.0.0.1"  # only for the waker: nothing may leave in the clear
         try:
             opened = self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
         except pj.Error as error:
@@ -323,7 +371,12 @@ class Engine:
             f"sip:{server.address}:{server.port};transport={server.transport};lr;hide"
         )
         config.callConfig.timerUse = pj.PJSUA_SIP_TIMER_OPTIONAL
-        config.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_DISABLED
+        config.mediaConfig.srtpUse = SOUND[account.sound]
+        config.mediaConfig.srtpSecureSignaling = 0
+        config.mediaConfig.srtpOpt.keyings.append(SOUND_KEYS[account.sound_keys])
+        if account.trust is not None:
+            (other,) = SOUND_KEYS.keys() - {account.sound_keys}
+            config.mediaConfig.srtpOpt.keyings.append(SOUND_KEYS[other])  # taken if they are offered
         config.mediaConfig.transportConfig.boundAddress = own
         return config
 
@@ -368,6 +421,16 @@ class Engine:
             self.tell(RegistrationChanged(server, pj.PJSIP_SC_SERVICE_UNAVAILABLE, _words(error), 0))
         self._call_again()
 
+    def registered(self, news: RegistrationChanged) -> None:
+        """Tell what has become of a REGISTER.
+
+        That a connection failed is said a moment later: TLS knows why, and pjsip tells of that after it.
+        """
+        if news.status == pj.PJSIP_SC_SERVICE_UNAVAILABLE:
+            self._later(0.0, functools.partial(self.tell, news))
+        else:
+            self.tell(news)
+
     def _move(self, server: Server) -> bool:
         """Make the account anew if the server or this machine's address is another; False if not.
 
@@ -401,17 +464,36 @@ class Engine:
         account.modify(config)
 
     def connected(self, connection: int) -> None:
-        """Know a connection as one that matters."""
+        """Know a connection as one that matters. Over TLS the far end was verified before."""
         self._connections.add(connection)
+        self._distrust = ""
 
-    def disconnected(self, connection: int) -> None:
+    def disconnected(self, connection: int, prm: pj.OnTransportStateParam) -> None:
         """Register anew over a new connection: the server reaches us over the one that is gone.
 
         One that belongs to a server that was left does not matter.
         """
-        if connection in self._connections and self._server is not None and not self._closing:
+        if self._server is None or self._closing:
+            return
+        if connection in self._connections:
             self._connections.discard(connection)
             self.tell(ConnectionLost(self._server))
+        elif (reason := self._refusal(prm)) and not self._connections:  # unless a good connection stands
+            self._distrust = reason
+            self.tell(NotTrusted(self._server, reason))
+
+    def _refusal(self, prm: pj.OnTransportStateParam) -> str:
+        """Why there is no connection, where TLS is the reason; else empty: pjsip's own answer says it."""
+        trust, faults = self._config.account.trust, prm.tlsInfo.verifyStatus
+        if trust is None or prm.type != "TLS":
+            return ""
+        if faults:
+            unknown = bool(faults & UNKNOWN_AUTHORITY)
+            other = "; ".join(prm.tlsInfo.verifyMsgs)
+            return objection(_shown(prm), trust, datetime.now(UTC), unknown=unknown, other=other)
+        if prm.lastError and prm.lastError not in SYSTEM_FAILURES:
+            return f"takes no TLS as it should be ({_clean(self._endpoint.utilStrError(prm.lastError))})"
+        return ""
 
     def _follow_address(self) -> None:
         """Notice that this machine has another address: DHCP, or a cable for the wireless."""
@@ -450,6 +532,13 @@ class Engine:
         except pj.Error as error:
             if number in self._calls:
                 self.ended(number, pj.PJSIP_SC_SERVICE_UNAVAILABLE, _words(error))
+
+    def answered(self, number: int) -> None:
+        """Tell that the far side talks with us, and that it may where only encrypted sound is permitted."""
+        if self._unencrypted:
+            self._unencrypted = False
+            self.tell(HealthChanged("encryption", None))
+        self.tell(CallAnswered(number))
 
     def heard(self, number: int) -> None:
         """A server has taken the call: whatever becomes of it, no other gets it."""
@@ -530,7 +619,20 @@ class Engine:
             self._later(MOVE_SECONDS, functools.partial(self._give_up, number, status, reason))
         else:
             self._unheard.pop(number, None)
-            self.tell(CallEnded(number, status, reason))
+            self.tell(CallEnded(number, status, self._explain(call, status, reason)))
+
+    def _explain(self, call: _Call, status: int, reason: str) -> str:
+        """Say more than pjsip where protection is why a call that we placed has failed."""
+        if not call.dialled:
+            return reason
+        if status == pj.PJSIP_SC_SERVICE_UNAVAILABLE and self._distrust:
+            return f"the server {self._distrust}"
+        if self.only_encrypted and status == pj.PJSIP_SC_NOT_ACCEPTABLE_HERE:
+            if reason != IN_THE_CLEAR:
+                reason = f"the far side takes no call with encrypted sound ({reason})"
+            self._unencrypted = True
+            self.tell(HealthChanged("encryption", reason))
+        return reason
 
     def _give_up(self, number: int, status: int, reason: str) -> None:
         if number not in self._calls and self._unheard.pop(number, None) is not None:
@@ -546,7 +648,7 @@ class Engine:
         counts = call.getStreamStat(index).rtcp
         return {
             "codec": f"{stream.codecName}/{stream.codecClockRate}",
-            "secure": stream.proto == pj.PJMEDIA_TP_PROTO_RTP_SAVP,
+            "secure": _ENCRYPTED.search(call.dump(True, "")) is not None,
             "rx": {"packets": counts.rxStat.pkt, "lost": counts.rxStat.loss},
             "tx": {"packets": counts.txStat.pkt, "lost": counts.txStat.loss},
         }

@@ -20,6 +20,7 @@ from intercom.sip.registration import (
     AccountStatus,
     ConnectionLost,
     News,
+    NotTrusted,
     RegistrationChanged,
     ServerSilent,
     Supervisor,
@@ -151,7 +152,7 @@ class Line:
 
     def _received(self, news: Event | News) -> None:
         match news:
-            case RegistrationChanged() | ServerSilent() | ConnectionLost():
+            case RegistrationChanged() | ServerSilent() | ConnectionLost() | NotTrusted():
                 self._supervisor.hear(news)
                 return
             case CallOffered(call):
@@ -168,4 +169,6 @@ class Line:
 
     async def _answers(self, server: Server) -> bool | None:
         account = self._config.account
-        return await is_there(server.address, server.port, server.transport, account.registrar, account.uri)
+        return await is_there(
+            server.address, server.port, server.transport, account.registrar, account.uri, account.trust
+        )

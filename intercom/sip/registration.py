@@ -21,7 +21,7 @@ FIRST_RETRY_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 60.0
 PATIENCE_SECONDS = 3.0
 """How long a server may be silent while there is another; twice as long each time that none has answered."""
-WATCH_SECONDS = {"udp": 5.0, "tcp": 30.0}
+WATCH_SECONDS = {"udp": 5.0, "tcp": 30.0, "tls": 30.0}
 """How often the server in use is asked whether it is there, while there is another. TCP tells its death."""
 LOOK_SECONDS = 30.0
 """How often the name server, and servers that are preferred to the one in use, are asked."""
@@ -60,6 +60,14 @@ class ConnectionLost:
 
 
 @dataclass(frozen=True, slots=True)
+class NotTrusted:
+    """A server was not spoken to, and `reason` says why: its certificate is not believed, or it has none."""
+
+    server: Server
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Preferred:
     """A server that is preferred to the one in use is there again."""
 
@@ -67,7 +75,7 @@ class _Preferred:
     better: Server
 
 
-News = RegistrationChanged | ServerSilent | ConnectionLost
+News = RegistrationChanged | ServerSilent | ConnectionLost | NotTrusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +273,7 @@ class Supervisor:
                 return _End("", [better, server, *(other for other in others if other != better)])
             case ConnectionLost():
                 return _End(self._lost(news), [server, *others])
-            case ServerSilent():
+            case ServerSilent() | NotTrusted():
                 return _End(self._lost(news), others)
             case _:
                 fault = self._explain(server, news.status, news.reason)
@@ -320,7 +328,8 @@ class Supervisor:
     def _lost(self, news: News | _Preferred) -> str:
         if isinstance(news, ConnectionLost):
             return self._explain(news.server, 503, "the connection was lost")
-        return f"{news.server.name}:{news.server.port} does not answer any more"
+        place = f"{news.server.name}:{news.server.port}"
+        return f"{place} {news.reason if isinstance(news, NotTrusted) else 'does not answer any more'}"
 
     def _explain(self, server: Server, status: int, reason: str) -> str:
         return explain_refusal(status, reason, self.status.uri, f"{server.name}:{server.port}")

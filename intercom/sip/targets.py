@@ -13,7 +13,7 @@ from typing import Protocol
 
 log = logging.getLogger(__name__)
 
-SIP_PORT = 5060
+PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061}
 MOST_TARGETS = 16
 """What lies behind them in a list is never needed, and admission has a limit of its own."""
 
@@ -25,7 +25,7 @@ class Server:
     Attributes:
         address: its IPv4 address.
         port: its port.
-        transport: `udp` or `tcp`.
+        transport: `udp`, `tcp` or `tls`.
         name: what its address was found by, for people.
         priority: of its SRV record; the lowest is tried first.
     """
@@ -81,7 +81,7 @@ def is_numeric(host: str) -> bool:
 
 def service_name(host: str, transport: str) -> str:
     """Return the name whose SRV records hold the servers of a host."""
-    return f"_sip._{transport}.{host}"
+    return f"_sips._tcp.{host}" if transport == "tls" else f"_sip._{transport}.{host}"
 
 
 def ordered(services: Iterable[Service], chance: Callable[[], float]) -> list[Service]:
@@ -122,7 +122,7 @@ async def find(
     Args:
         host: of the registrar's URI.
         port: of the URI, None if it names none.
-        transport: `udp` or `tcp`.
+        transport: `udp`, `tcp` or `tls`.
         names: the name server.
         chance: as for `ordered`.
         known: whether an earlier list is at hand. If not, a name server that is silent about SRV records is
@@ -132,7 +132,7 @@ async def find(
         NotFound: in words.
     """
     if is_numeric(host):
-        return (Server(host, port or SIP_PORT, transport, host),)
+        return (Server(host, port or PORTS[transport], transport, host),)
     if port is None:
         try:
             services = await names.services(service_name(host, transport))
@@ -150,7 +150,8 @@ async def find(
         addresses = await names.addresses(host)
     except (NoRecord, OSError) as error:
         raise NotFound(f"the name {host} does not resolve: {_words(error)}") from None
-    return tuple(Server(address, port or SIP_PORT, transport, host) for address in addresses[:MOST_TARGETS])
+    port = port or PORTS[transport]
+    return tuple(Server(address, port, transport, host) for address in addresses[:MOST_TARGETS])
 
 
 async def _places(host: str, services: Sequence[Service], transport: str, names: Names) -> Sequence[Server]:

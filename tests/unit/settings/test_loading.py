@@ -229,23 +229,82 @@ def test_an_empty_list_is_too_short(write: Write) -> None:
     [
         (
             "sip:[2001:db8::1]",
-            "is not sip:HOST or sip:HOST:PORT (IPv4), with ;transport=udp or ;transport=tcp if wanted",
+            "is not sip:HOST or sip:HOST:PORT (IPv4), with ;transport=udp, tcp or tls if wanted",
         ),
         ("sip:pbx.example:0", "names port 0, which is not between 1 and 65535"),
         ("sip:pbx.example:65536", "names port 65536, which is not between 1 and 65535"),
         (
             "pbx.example",
-            "is not sip:HOST or sip:HOST:PORT (IPv4), with ;transport=udp or ;transport=tcp if wanted",
+            "is not sip:HOST or sip:HOST:PORT (IPv4), with ;transport=udp, tcp or tls if wanted",
         ),
         (
             "sips:pbx.example",
-            "is not sip:HOST or sip:HOST:PORT (IPv4), with ;transport=udp or ;transport=tcp if wanted",
+            "is not sip:HOST or sip:HOST:PORT (IPv4), with ;transport=udp, tcp or tls if wanted",
         ),
     ],
 )
 def test_a_wrong_registrar(write: Write, registrar: str, reason: str) -> None:
     text = VALID.replace("sip:127.0.0.1:5060;transport=udp", registrar)
     assert ("account[1].registrar", reason) in mistakes(write(text))
+
+
+TLS = VALID.replace("sip:127.0.0.1:5060;transport=udp", "sip:pbx.example;transport=tls")
+PIN = "AB:" * 31 + "cd"
+
+
+def with_account(text: str, *lines: str) -> str:
+    return text.replace("expires_seconds = 120", "\n".join(("expires_seconds = 120", *lines)))
+
+
+@pytest.mark.parametrize(
+    ("text", "lines", "sound"),
+    [
+        (VALID, [], "off"),
+        (TLS, [], "optional"),
+        (TLS, ['srtp = "off"'], "off"),
+        (TLS, ['srtp = "mandatory"'], "mandatory"),
+        (VALID, ['srtp = "mandatory"', 'srtp_keys = "dtls"'], "mandatory"),
+    ],
+)
+def test_sound_is_encrypted_where_its_keys_are_safe(
+    write: Write, text: str, lines: list[str], sound: str
+) -> None:
+    assert load(write(with_account(text, *lines))).account[0].sound == sound
+
+
+@pytest.mark.parametrize(
+    ("text", "lines", "reason"),
+    [
+        (VALID, ['srtp = "mandatory"'], "sends its keys in the clear without ;transport=tls"),
+        (VALID, ['srtp = "optional"'], "sends its keys in the clear without ;transport=tls"),
+        (VALID, [f'fingerprint = "{PIN}"'], "are for a registrar with ;transport=tls"),
+        (TLS, [f'fingerprint = "{PIN}"', 'ca_file = "ca.pem"'], "leave one of them out"),
+    ],
+)
+def test_protection_that_is_none(write: Write, text: str, lines: list[str], reason: str) -> None:
+    ((key, said),) = [
+        each for each in mistakes(write(with_account(text, *lines))) if "ca_file" not in each[0]
+    ]
+    assert key == "account[1]"
+    assert reason in said
+
+
+def test_a_pinned_certificate(write: Write) -> None:
+    account = load(write(with_account(TLS, f'fingerprint = "{PIN}"'))).account[0]
+    assert account.fingerprint == "ab" * 31 + "cd"
+    assert account.authorities is None
+    wrong = mistakes(write(with_account(TLS, f'fingerprint = "{PIN}0"')))
+    assert wrong == [("account[1].fingerprint", "is not the SHA-256 of a certificate: 64 hexadecimal digits")]
+
+
+def test_authorities_that_cannot_be_used(write: Write, tmp_path: Path) -> None:
+    missing = mistakes(write(with_account(TLS, 'ca_file = "ca.pem"')))
+    assert missing == [
+        ("account[1].ca_file", f"{tmp_path / 'ca.pem'} cannot be read: No such file or directory")
+    ]
+    (tmp_path / "ca.pem").write_text("nothing")
+    wrong = mistakes(write(with_account(TLS, 'ca_file = "ca.pem"')))
+    assert wrong == [("account[1].ca_file", f"{tmp_path / 'ca.pem'} holds no certificate in PEM form")]
 
 
 def test_names_pins_and_codes_that_clash(write: Write) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intercom.sip.explain import explain_refusal
-from intercom.sip.registration import ConnectionLost, ServerSilent, Supervisor, retry_delay
+from intercom.sip.registration import ConnectionLost, NotTrusted, ServerSilent, Supervisor, retry_delay
 from intercom.sip.targets import NotFound, Server
 from tests.fakes import PBX, SPARE, FakeRegistrar, timeless, turns
 
@@ -385,3 +385,38 @@ async def test_what_a_server_says_late_is_not_taken_for_the_next() -> None:
         registrar.say(registrar.accepts(), SPARE)
         await turns()
         assert supervisor.status.state == "registered"
+
+
+# Servers that are not believed
+
+
+@timeless
+async def test_a_server_that_is_not_believed_is_explained_and_asked_again() -> None:
+    registrar = FakeRegistrar()
+    async with supervised(registrar) as supervisor:
+        await turns()
+        for attempt in range(1, 4):
+            assert len(registrar.attempts) == attempt
+            registrar.hear(NotTrusted(PBX, "shows a certificate that has expired on 2026-04-30"))
+            registrar.say(
+                registrar.refuses(503, "Certificate verification error")
+            )  # pjsip's word comes after
+            await turns()
+            assert supervisor.status.state == "unregistered"
+            assert supervisor.status.reason == (
+                "pbx.example:5060 shows a certificate that has expired on 2026-04-30"
+            )
+            await asyncio.sleep(2.0**attempt + 0.1)
+    assert registrar.gaps() == pytest.approx([2, 4, 8], abs=0.3)
+
+
+@timeless
+async def test_the_next_server_is_asked_when_one_is_not_believed() -> None:
+    registrar = FakeRegistrar(PBX, SPARE)
+    registrar.scripts[SPARE] = [registrar.accepts()]
+    async with supervised(registrar) as supervisor:
+        await turns()
+        registrar.hear(NotTrusted(PBX, "shows a certificate that has expired on 2026-04-30"))
+        await turns()
+        assert supervisor.status.state == "registered"
+    assert registrar.asked()[:2] == [PBX, SPARE]

@@ -14,6 +14,7 @@ from intercom.sip.targets import MOST_TARGETS, NoRecord, NotFound, Server, Servi
 SERVICES = {
     "_sip._udp.site.example": [Service(20, 0, 5070, "two.example"), Service(10, 0, 5062, "one.example")],
     "_sip._tcp.site.example": [Service(10, 0, 5080, "two.example")],
+    "_sips._tcp.site.example": [Service(10, 0, 5081, "two.example")],
     "_sip._udp.half.example": [Service(10, 0, 5060, "gone.example"), Service(20, 0, 5060, "two.example")],
     "_sip._udp.lost.example": [Service(10, 0, 5060, "gone.example")],
     "_sip._udp.never.example": [Service(0, 0, 0, "")],
@@ -83,6 +84,14 @@ def test_srv_records_in_the_order_of_their_priority() -> None:
 
 def test_each_transport_has_records_of_its_own() -> None:
     assert places("site.example", transport="tcp") == ["192.0.2.2:5080:10", "192.0.2.3:5080:10"]
+    assert places("site.example", transport="tls") == ["192.0.2.2:5081:10", "192.0.2.3:5081:10"]
+
+
+def test_tls_has_a_port_of_its_own_and_never_falls_back() -> None:
+    names = Table()
+    assert places("pbx.example", transport="tls", names=names) == ["192.0.2.9:5061:0"]
+    assert names.asked == ["_sips._tcp.pbx.example", "pbx.example"]
+    assert places("192.0.2.7", transport="tls") == ["192.0.2.7:5061:0"]
 
 
 def test_without_srv_the_address_at_the_default_port() -> None:
