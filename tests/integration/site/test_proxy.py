@@ -200,6 +200,19 @@ def test_the_honest_answer(somebody: Somebody, dial: Dial) -> None:
         assert call.result().code == (500 if code == 503 else code)
 
 
+@pytest.mark.item(7, "a phone cannot ask its caller for a password", "own messages")
+def test_a_challenge_by_a_phone(somebody: Somebody, dial: Dial) -> None:
+    kitchen = somebody("kitchen")
+    call = dial("kitchen")
+    asks = 'Digest realm="site.example", nonce="chosen"'
+    kitchen.reply(
+        wait_request(kitchen, "INVITE"), 407, {"Proxy-Authenticate": asks, "WWW-Authenticate": asks}
+    )
+    answer = call.result()
+    assert answer.code == 407
+    assert "chosen" not in answer.text
+
+
 @pytest.mark.item(2, "a caller who gives up silences every phone, and nobody else rings", "own messages")
 def test_a_cancel_reaches_every_phone(house: Site, somebody: Somebody, dial: Dial) -> None:
     house.store.set_forward("kitchen", busy="hall", unanswered="hall")
