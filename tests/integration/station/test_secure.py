@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -32,7 +31,7 @@ from deploy.demo.site import Site
 from deploy.demo.station import Station, settings
 from intercom.site import certificates
 from intercom.site.certificates import Certificate
-from intercom.site.server import CERTIFICATE, KEY, in_place
+from intercom.site.server import CERTIFICATE, in_place
 from tests.integration.conftest import USERS
 
 AUTOMATIC = '[incoming]\npermit = ["sip:flat1@{}"]\nanswer = "automatic"\n'
@@ -86,8 +85,8 @@ def show(site: Site, certificate: Certificate) -> None:
     """Let the running site show another certificate, also one that it would not start with."""
     configuration = in_place(site.folder)
     assert configuration is not None
-    shutil.copyfile(certificate.chain, configuration / CERTIFICATE)
-    shutil.copyfile(certificate.key, configuration / KEY)
+    both = certificate.chain.read_text() + certificate.key.read_text()
+    (configuration / CERTIFICATE).write_text(both)
     assert "error" not in site.ask("tls.reload")
 
 
