@@ -346,6 +346,21 @@ def test_a_circle_through_a_trunk(house: House) -> None:
     assert rounds == 10
 
 
+@pytest.mark.item(5, "another call with the same Call-ID does not put out a lamp", "own messages")
+def test_a_call_id_twice(house: House) -> None:
+    site = house.site
+    with Watcher(site, "flat2", "door", "dialog") as lamp:
+        talk = house.talk("door", house.flat1, site.uri("flat1"))
+        lamp.wait_state("confirmed")
+        account, uri = site.account("flat2"), site.uri("flat1")
+        who = {"From": f"<{account.uri}>;tag=other", "Call-ID": talk.answer.header("Call-ID")}
+        challenge = house.flat2.ask("INVITE", uri, who)
+        house.flat2.send("INVITE", uri, who | {"CSeq": "2 INVITE"} | proof(challenge, account, "INVITE", uri))
+        house.flat1.reply(wait_request(house.flat1, "INVITE"), 486)
+        assert wait_answer(house.flat2).code == 486
+        assert is_quiet(lamp, 0.5)
+
+
 @pytest.mark.item(10, "an absurd Call-ID is refused", "own messages")
 def test_a_long_call_id(house: House) -> None:
     who = {"From": f"<sip:+4989@{FIRST}>;tag=1", "Call-ID": "x" * 257}
