@@ -84,10 +84,15 @@ def test_nobody_uses_the_name_of_another(site: Site) -> None:
     assert site.registered("flat1") == []
 
 
-@pytest.mark.parametrize("method", ["INVITE", "MESSAGE", "SUBSCRIBE", "REFER", "INFO", "BYE"])
+@pytest.mark.parametrize("method", ["INVITE", "MESSAGE", "SUBSCRIBE", "INFO", "BYE"])
 def test_nothing_new_without_a_password(site: Site, method: str) -> None:
     with Stranger(site.proxy) as stranger:
         assert stranger.ask(method, site.uri("flat1")).code == 407
+
+
+def test_nobody_transfers_what_is_no_call(site: Site) -> None:
+    with Stranger(site.proxy) as stranger:
+        assert stranger.ask("REFER", site.uri("flat1")).code == 403
 
 
 def test_cancel_of_nothing(site: Site) -> None:

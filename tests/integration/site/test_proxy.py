@@ -110,6 +110,7 @@ def test_losers_are_told_why(somebody: Somebody, dial: Dial) -> None:
     call = dial("kitchen")
     lost, won = wait_request(table, "INVITE"), wait_request(wall, "INVITE")
     table.reply(lost, 180)
+    wait_answer(call.phone, 180)
     wall.reply(won, 200, {"Content-Type": "application/sdp"}, SDP)
     assert call.result().code == 200
     assert header(wait_request(table, "CANCEL"), "Reason").startswith("SIP;cause=200")
