@@ -139,7 +139,7 @@ class Sample:
 def _fill(database: Path) -> None:
     """The package's tables, with our users."""
     with closing(sqlite3.connect(database)) as tables:
-        for name in ("standard", "usrloc", "presence", "auth_db", "dispatcher", "msilo"):
+        for name in ("standard", "usrloc", "presence", "auth_db", "dispatcher"):
             tables.executescript((_TABLES / f"{name}-create.sql").read_text())
         tables.execute("PRAGMA journal_mode = WAL")  # as in our site's
         with tables:
