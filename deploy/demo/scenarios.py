@@ -70,7 +70,7 @@ def caller(account: Account, to: str, *within: str, challenged: bool = True) -> 
     Args:
         account: who calls; the From and the credentials.
         to: URI to call.
-        within: steps in the call, such as `info_digits`, `rtp_digits`, `pause`.
+        within: steps in the call, such as `info_digits`, `pause`.
         challenged: whether the other side asks for the password (a station called directly does not).
     """
     cseq = 2 if challenged else 1
@@ -171,13 +171,6 @@ def info_digits(digits: str) -> str:
     return "\n".join(
         _send(_INFO + body.format(digit=digit)) + "\n" + _receive("response", "200") for digit in digits
     )
-
-
-def rtp_digits(digits: str) -> str:
-    """A step: press keys as RTP events (RFC 4733), 400 ms apart. SIPp needs a raw socket: root only."""
-    names = {"*": "star", "#": "pound"}
-    play = '<nop><action><exec play_pcap_audio="/usr/share/sip-tester/dtmf_2833_{key}.pcap"/></action></nop>'
-    return "\n".join(f"{play.format(key=names.get(digit, digit))}\n{pause(400)}" for digit in digits)
 
 
 _VIA = "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]"

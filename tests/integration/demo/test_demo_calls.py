@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from deploy.demo.scenarios import (
     pause,
     refuses,
     rings_forever,
-    rtp_digits,
 )
 from deploy.demo.sipp import Sipp
 from deploy.demo.site import Site
@@ -119,16 +117,6 @@ def test_a_scripted_phone_presses_keys_by_info(tmp_path: Path, site: Site) -> No
         door.wait_digits("5#")
         door.hang_up()
         assert flat.wait().successful == 1
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="SIPp plays packets from a raw socket")
-def test_a_scripted_caller_presses_keys_as_rtp_events(tmp_path: Path, site: Site) -> None:
-    script = caller(site.account("door"), site.uri("flat1"), pause(200), rtp_digits("5#"))
-    with Phone(tmp_path / "flat1", site.account("flat1"), answer="auto") as flat:
-        site.wait_registered("flat1")
-        with Sipp(tmp_path / "caller", script, site.proxy) as door:
-            flat.wait_digits("5#")
-            assert door.wait().successful == 1
 
 
 def test_a_phone_refuses(tmp_path: Path, site: Site) -> None:
