@@ -116,6 +116,19 @@ def test_losers_are_told_why(somebody: Somebody, dial: Dial) -> None:
     assert header(wait_request(table, "CANCEL"), "Reason").startswith("SIP;cause=200")
 
 
+@pytest.mark.item(2, "a phone that begins to ring as another answers stops", "own messages")
+def test_ringing_that_crosses_the_answer_is_stopped(somebody: Somebody, dial: Dial) -> None:
+    late, fast = somebody("kitchen"), somebody("kitchen")
+    for _ in range(40):
+        call = dial("kitchen")
+        lost, won = wait_request(late, "INVITE"), wait_request(fast, "INVITE")
+        fast.reply(won, 200, {"Content-Type": "application/sdp"}, SDP)
+        late.reply(lost, 180)
+        assert call.result().code == 200
+        late.reply(wait_request(late, "CANCEL"), 200)
+        late.reply(lost, 487)
+
+
 @pytest.mark.item(2, "phones with a lower q ring after the others", "own messages")
 def test_phones_ring_in_the_order_of_their_preference(house: Site, somebody: Somebody, dial: Dial) -> None:
     house.store.set_forward("kitchen", seconds=SECONDS)
