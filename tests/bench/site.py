@@ -48,6 +48,7 @@ CALLERS, PHONE = "127.0.0.2", "127.0.0.3"
 PACKAGED = Path("/etc/kamailio/kamailio.cfg")
 _SAMPLE = Path(__file__).with_name("sample.cfg")
 _TABLES = Path("/usr/share/kamailio/db_sqlite")
+_OF_SWITCHES = ("permissions", "alias_db", "uac")
 _START_SECONDS = 10.0
 _LOAD_SECONDS = 2.0  # a server answers before it has read all locations
 _RUN_SECONDS = 60.0
@@ -87,15 +88,16 @@ class Sample:
         folder.mkdir(parents=True)
         database = folder / "state.db"
         _fill(database)
+        self.proxy = f"127.0.0.1:{free_port()}"
         values = {
             "DOMAIN": f'"{REALM}"',
             "DBURL": f'"sqlite:///{database}"',
             "CONNECTION": f'"state=>sqlite:///{database}"',
             "CONTROL": f'"{folder / "control.sock"}"',
             "CHILDREN": str(children),
+            "CONTACT": f'"{self.proxy}"',
         }
         defines = [f"{name}={value}" for name, value in values.items()] + ["AT_ONCE"] * at_once
-        self.proxy = f"127.0.0.1:{free_port()}"
         self._folder = folder
         self._command: list[str | Path] = ["kamailio", "-f", _SAMPLE, "-Y", folder, "-DD", "-E", *options]
         self._command += [word for define in defines for word in ("-A", define)]
@@ -139,7 +141,7 @@ class Sample:
 def _fill(database: Path) -> None:
     """The package's tables, with our users."""
     with closing(sqlite3.connect(database)) as tables:
-        for name in ("standard", "usrloc", "presence", "auth_db", "dispatcher"):
+        for name in ("standard", "usrloc", "presence", "auth_db", "dispatcher", *_OF_SWITCHES):
             tables.executescript((_TABLES / f"{name}-create.sql").read_text())
         tables.execute("PRAGMA journal_mode = WAL")  # as in our site's
         with tables:
