@@ -2,7 +2,7 @@
 
 import pytest
 
-from intercom.sip.engine import address_of
+from intercom.sip.wire import address_of
 
 
 @pytest.mark.parametrize(

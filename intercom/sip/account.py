@@ -1,0 +1,90 @@
+"""An account at one server, as pjsua2 wants it and tells of it."""
+
+import socket
+from typing import Protocol
+
+import pjsua2 as pj
+
+from intercom.sip.callbacks import guarded
+from intercom.sip.config import AccountConfig
+from intercom.sip.registration import RegistrationChanged
+from intercom.sip.targets import Server
+from intercom.sip.wire import is_bound, printable
+
+SOUND = {
+    "off": pj.PJMEDIA_SRTP_DISABLED,
+    "optional": pj.PJMEDIA_SRTP_OPTIONAL,
+    "mandatory": pj.PJMEDIA_SRTP_MANDATORY,
+}
+SOUND_KEYS = {"sdes": pj.PJMEDIA_SRTP_KEYING_SDES, "dtls": pj.PJMEDIA_SRTP_KEYING_DTLS_SRTP}
+
+
+class Owner(Protocol):
+    """Who is told of registrations and of calls that come in, on the SIP thread."""
+
+    def registered(self, news: RegistrationChanged) -> None:
+        """The registrar has answered, or never will."""
+
+    def offered(self, account: "Account", call_id: int) -> None:
+        """An INVITE has come in."""
+
+
+class Account(pj.Account):
+    """The account at one server. Calls reach it whoever they are for."""
+
+    def __init__(self, owner: Owner, server: Server) -> None:
+        super().__init__()
+        self._owner = owner
+        self.server = server
+
+    def abandon(self) -> None:
+        pass
+
+    @guarded
+    def onRegState(self, prm: pj.OnRegStateParam) -> None:
+        bound = self.getInfo().regIsActive and is_bound(prm.rdata.wholeMsg)
+        expires = prm.expiration if bound else 0
+        self._owner.registered(RegistrationChanged(self.server, prm.code, printable(prm.reason), expires))
+
+    @guarded
+    def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:
+        self._owner.offered(self, prm.callId)
+
+
+def own_address(address: str, port: int) -> str:
+    """The address of this machine that faces another: sound is offered on it and taken from nowhere else."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((address, port))  # sends nothing
+        return str(probe.getsockname()[0])
+
+
+def account_config(name: str, account: AccountConfig, server: Server, own: str) -> pj.AccountConfig:
+    """How an account is registered with one server.
+
+    Args:
+        name: the station's display name.
+        account: from the settings.
+        server: the one that every request goes to.
+        own: the address of this machine that sound is offered on.
+    """
+    config = pj.AccountConfig()
+    config.idUri = f'"{name}" <{account.uri}>'
+    config.regConfig.registrarUri = account.registrar
+    config.regConfig.registerOnAdd = False
+    config.regConfig.timeoutSec = account.expires_seconds
+    config.regConfig.retryIntervalSec = 0
+    config.regConfig.firstRetryIntervalSec = 0
+    config.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", account.username, 0, account.password))
+    # Every request goes to this server; `hide` keeps the route out of the message.
+    config.sipConfig.proxies.append(
+        f"sip:{server.address}:{server.port};transport={server.transport};lr;hide"
+    )
+    config.callConfig.timerUse = pj.PJSUA_SIP_TIMER_OPTIONAL
+    config.mediaConfig.srtpUse = SOUND[account.sound]
+    config.mediaConfig.srtpSecureSignaling = 0
+    config.mediaConfig.srtpOpt.keyings.append(SOUND_KEYS[account.sound_keys])
+    if account.trust is not None:
+        (other,) = SOUND_KEYS.keys() - {account.sound_keys}
+        config.mediaConfig.srtpOpt.keyings.append(SOUND_KEYS[other])  # taken if they are offered
+    config.mediaConfig.transportConfig.boundAddress = own
+    return config

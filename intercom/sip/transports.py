@@ -1,0 +1,46 @@
+"""The sockets that pjsip speaks through, and why one that TLS protects was not opened."""
+
+import ssl
+from datetime import UTC, datetime
+
+import pjsua2 as pj
+
+from intercom.sip.certificate import Trust, objection
+from intercom.sip.wire import printable
+
+HANDSHAKE_SECONDS = 5.0
+TLS_1_2_AND_1_3 = pj.PJ_SSL_SOCK_PROTO_TLS1_2 | pj.PJ_SSL_SOCK_PROTO_TLS1_3
+UNKNOWN_AUTHORITY = pj.PJ_SSL_CERT_EUNTRUSTED | pj.PJ_SSL_CERT_EISSUER_NOT_FOUND
+SYSTEM_FAILURES = range(120_000, 170_000)
+"""pjlib's numbers for the system's errors (PJ_ERRNO_START_SYS)."""
+
+
+def secured(trust: Trust) -> pj.TransportConfig:
+    """A transport that sends nothing to a server that is not believed (pjsua2/patches/tls-trust.patch)."""
+    config = pj.TransportConfig()
+    config.tlsConfig.proto = TLS_1_2_AND_1_3
+    config.tlsConfig.msecTimeout = int(HANDSHAKE_SECONDS * 1000)
+    config.tlsConfig.verifyServer = True
+    config.tlsConfig.CaListFile = trust.authorities
+    config.tlsConfig.serverName = trust.host
+    config.tlsConfig.fingerprint = trust.fingerprint
+    return config
+
+
+def _shown(prm: pj.OnTransportStateParam) -> bytes:
+    """The certificate (DER) that the far end of a connection has shown."""
+    return ssl.PEM_cert_to_DER_cert(prm.tlsInfo.remoteCertInfo.raw.strip())
+
+
+def refusal(endpoint: pj.Endpoint, trust: Trust | None, prm: pj.OnTransportStateParam) -> str:
+    """Why there is no connection, where TLS is the reason; else empty: pjsip's own answer says it."""
+    faults = prm.tlsInfo.verifyStatus
+    if trust is None or prm.type != "TLS":
+        return ""
+    if faults:
+        unknown = bool(faults & UNKNOWN_AUTHORITY)
+        other = "; ".join(prm.tlsInfo.verifyMsgs)
+        return objection(_shown(prm), trust, datetime.now(UTC), unknown=unknown, other=other)
+    if prm.lastError and prm.lastError not in SYSTEM_FAILURES:
+        return f"takes no TLS as it should be ({printable(endpoint.utilStrError(prm.lastError))})"
+    return ""

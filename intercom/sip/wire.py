@@ -1,0 +1,46 @@
+"""What the network says, made safe to read: pure functions over the text of a message.
+
+Rule: whatever comes in, something harmless comes out; nothing here raises.
+"""
+
+import re
+
+# A binding that was granted (RFC 3261 section 10.3): a Contact whose time is not 0.
+_BOUND = re.compile(
+    r"^(?:Contact|m)[ \t]*:(?!.*;[ \t]*expires[ \t]*=[ \t]*0+\b)", re.IGNORECASE | re.MULTILINE
+)
+_IN_THE_CLEAR = re.compile(r"^m=audio [1-9]\S* RTP/AVPF?[ \t]", re.MULTILINE)
+_NAME_ADDR = re.compile(
+    r'(?:"(?:[^"\\]|\\.)*"|[^<>"]*)\s*<(?P<inner>[^<>"]*)>[^<>"]*|(?P<plain>[^<>"]*)', re.DOTALL
+)
+
+
+def printable(text: str) -> str:
+    """Words of the network for log, journal and terminal: nothing in them can move a cursor."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def address_of(uri: str) -> str:
+    """Reduce a From or To value to `sip:user@host`: no display name, port or parameters.
+
+    A display name may hold anything, also another address in brackets: it is skipped as RFC 3261 section 25
+    spells it, and a value of any other form is nobody's address.
+    """
+    match = _NAME_ADDR.fullmatch(uri.strip())
+    if match is None:
+        return "sip:"
+    bare = (match["inner"] or match["plain"]).partition(";")[0].partition("?")[0]
+    scheme, _, rest = bare.partition(":")
+    user, at, host = rest.rpartition("@")
+    host = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+    return f"{scheme.lower()}:{user}{at}{host.lower()}"
+
+
+def is_bound(answer: str) -> bool:
+    """Tell whether the 200 to a REGISTER grants a binding."""
+    return _BOUND.search(answer) is not None
+
+
+def offers_clear_sound(message: str) -> bool:
+    """Tell whether the SDP of a message has sound that is not encrypted."""
+    return _IN_THE_CLEAR.search(message) is not None
