@@ -22,7 +22,7 @@ visit: setup  ## one whole visit without a person, with a timeline
 	@cd $(HERE) && $(PY) -m deploy.demo.visit
 
 test: visit  ## the visit, then all tests: unit, integration, system
-	@cd $(HERE) && $(PY) -m pytest -q
+	@cd $(HERE) && $(PY) -m pytest -q -n 3 --dist worksteal
 
 test-site: setup  ## every item of the SIP server, each with a real counterpart, as a table
 	@cd $(HERE) && $(PY) -m pytest -q -m "" tests/integration/site --table build/test-site.json

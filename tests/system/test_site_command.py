@@ -445,7 +445,7 @@ def test_a_broken_key_is_told_and_the_site_goes_on(house: House) -> None:
     house.right("check")
 
 
-def test_what_cannot_be_a_folder_is_one_line(house: House) -> None:
+def test_odd_folders(house: House) -> None:
     for name in ("a b", 'a"b', "a#b", "a\\b", "a?b", "ü", "x" * 90):
         house.site = house.folder / name
         answer = house.intercom("check")
