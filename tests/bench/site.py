@@ -29,9 +29,9 @@ from tests.bench import proc
 from tests.bench.rows import Row
 
 PHONES = 2000
-ROUNDS = 6
+ROUNDS = 8
 FIRST_RATE = 400  # a second; what our site takes from phones that it does not know yet
-STEADY_RATE, STEADY_CALLS = 100, 400  # a second, and in each round
+STEADY_RATE, STEADY_CALLS = 100, 600  # a second, and in each round
 FAST_CALLS = 400  # as fast as they go; the server remembers each for 5 s, in the memory that it has
 RINGS_MS = TALKS_MS = (
     40  # what is closer together may change its order on its way through the server's workers
@@ -48,7 +48,7 @@ CALLERS, PHONE = "127.0.0.2", "127.0.0.3"
 PACKAGED = Path("/etc/kamailio/kamailio.cfg")
 _SAMPLE = Path(__file__).with_name("sample.cfg")
 _TABLES = Path("/usr/share/kamailio/db_sqlite")
-_OF_SWITCHES = ("permissions", "alias_db", "uac")
+_OF_SWITCHES = ("permissions", "alias_db", "uac", "msilo", "dialog")
 _START_SECONDS = 10.0
 _LOAD_SECONDS = 2.0  # a server answers before it has read all locations
 _RUN_SECONDS = 60.0
@@ -79,10 +79,11 @@ class Sample:
         folder: for its database and log.
         options: of Kamailio: how much memory.
         children: how many processes take requests from one socket.
+        tls: Kamailio's settings of TLS.
         at_once: whether a location is written before the 200.
     """
 
-    def __init__(self, folder: Path, options: list[str], children: int, *, at_once: bool) -> None:
+    def __init__(self, folder: Path, options: list[str], children: int, tls: Path, *, at_once: bool) -> None:
         if not PACKAGED.exists():
             raise ProgramError(f"{PACKAGED} is missing, with which Debian's kamailio comes")
         folder.mkdir(parents=True)
@@ -96,12 +97,14 @@ class Sample:
             "CONTROL": f'"{folder / "control.sock"}"',
             "CHILDREN": str(children),
             "CONTACT": f'"{self.proxy}"',
+            "TLS_CONFIG": f'"{tls}"',
         }
         defines = [f"{name}={value}" for name, value in values.items()] + ["AT_ONCE"] * at_once
         self._folder = folder
         self._command: list[str | Path] = ["kamailio", "-f", _SAMPLE, "-Y", folder, "-DD", "-E", *options]
         self._command += [word for define in defines for word in ("-A", define)]
-        self._command += [word for kind in ("udp", "tcp") for word in ("-l", f"{kind}:{self.proxy}")]
+        sockets = [f"udp:{self.proxy}", f"tcp:{self.proxy}", f"tls:127.0.0.1:{free_port()}"]
+        self._command += [word for socket in sockets for word in ("-l", socket)]
         self._program: Program | None = None
 
     @property
@@ -213,14 +216,21 @@ class Load:
 def measure(folder: Path) -> Iterator[Row]:
     with ExitStack() as parts:
         load = parts.enter_context(Load(folder))
-        site = Site(folder / "site", REALM, USERS, limits={"requests_per_second": 100_000})
+        listen = {"transports": ["udp", "tcp", "tls", "ws"], "tls_port": free_port(), "ws_port": free_port()}
+        site = Site(folder / "site", REALM, USERS, listen=listen, limits={"requests_per_second": 100_000})
         parts.callback(site.stop)
         site.start()
         options, children = _memory_options(site), _children(site)
         site.stop()
         servers: dict[str, Server] = {"site": site}
         for name in ("sample", "as packaged"):
-            server = Sample(folder / name.replace(" ", "-"), options, children, at_once=name == "sample")
+            server = Sample(
+                folder / name.replace(" ", "-"),
+                options,
+                children,
+                site.folder / "current" / "tls.cfg",
+                at_once=name == "sample",
+            )
             parts.callback(server.stop)
             servers[name] = server
         yield from _alone(servers, load)
