@@ -33,7 +33,7 @@ _SCHEMA = Path("/usr/share/kamailio/db_sqlite")
 _STATE_TABLES = ("standard", "usrloc", "msilo", "dialog")
 # MB, shared and of each process; taken only as it is needed. A call holds 32 kB of the first until 5 s after
 # its end; to read 2,000 locations at the start takes 5 MB of the second. Kamailio's usual memory manager
-# looks for faults of its users; with tlsf a call costs half as much, and memory does not go to pieces in time.
+# looks for faults of its users; with tlsf a call costs half as much, and memory stays in one piece for years.
 _MEMORY = ("-m", "64", "-M", "32", "-x", "tlsf")
 _CHECK_SECONDS = 30.0
 _SECURE: tuple[Transport, ...] = ("tls", "wss")
