@@ -66,7 +66,16 @@ class VirtualCard:
     @property
     def environment(self) -> dict[str, str]:
         """What a program needs in its environment to find the ALSA device `door`, and only that."""
-        return {"ALSA_CONFIG_PATH": str(self.folder / "asound.conf"), "PULSE_SERVER": f"unix:{self._socket}"}
+        return {
+            "ALSA_CONFIG_PATH": str(self.folder / "asound.conf"),
+            "PULSE_SERVER": f"unix:{self._socket}",
+            **self._home,
+        }
+
+    @property
+    def _home(self) -> dict[str, str]:
+        """Where PulseAudio keeps what it keeps, at both ends; else it leaves a folder in /tmp each time."""
+        return {"PULSE_RUNTIME_PATH": str(self.folder), "PULSE_STATE_PATH": str(self.folder)}
 
     @property
     def server(self) -> Program:
@@ -90,9 +99,8 @@ class VirtualCard:
         script = self.folder / "door.pa"
         script.write_text(_PULSE.format(socket=self._socket, rate=RATE))
         options = ["--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--log-target=stderr", "-v"]
-        home = {"PULSE_RUNTIME_PATH": str(self.folder), "PULSE_STATE_PATH": str(self.folder)}
         server = Program(
-            ["pulseaudio", "-n", "-F", script, *options], self.folder / "pulse.log", home, self.folder
+            ["pulseaudio", "-n", "-F", script, *options], self.folder / "pulse.log", self._home, self.folder
         )
         self._programs.append(server)
         try:
