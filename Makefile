@@ -4,7 +4,9 @@ HERE := $(dir $(realpath $(firstword $(MAKEFILE_LIST))))
 PY := $(HERE).venv/bin/python
 SHELL := /bin/bash
 
-.PHONY: help setup wheel run visit test test-site check bench bench-site install install-site clean
+TABLE := -p tests.integration.table -m "" --table
+
+.PHONY: help setup wheel run visit test test-site test-sip check bench bench-site install install-site clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(HERE)Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,7 +27,10 @@ test: visit  ## the visit, then all tests: unit, integration, system
 	@cd $(HERE) && $(PY) -m pytest -q -n 3 --dist worksteal
 
 test-site: setup  ## every item of the SIP server, each with a real counterpart, as a table
-	@cd $(HERE) && $(PY) -m pytest -q -m "" tests/integration/site --table build/test-site.json
+	@cd $(HERE) && $(PY) -m pytest -q $(TABLE) build/test-site.json tests/integration/site
+
+test-sip: setup  ## every item of SIP at the door station, each with a real counterpart, as a table
+	@cd $(HERE) && $(PY) -m pytest -q $(TABLE) build/test-sip.json -n 2 --dist worksteal tests/integration/station
 
 check: setup  ## style, types, layers, and the core's branch coverage by its example tests
 	@cd $(HERE) && .venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports

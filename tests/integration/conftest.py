@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,10 @@ import pytest
 from deploy.demo.program import wait_until
 from deploy.demo.site import Site
 from deploy.demo.speech import PASSER_BY, RESIDENT, VISITOR, spoken
+from tests.bench.rows import Row
 from tests.integration.servers import TwoServers
+
+Figure = Callable[..., None]
 
 USERS = {"door": "door-secret", "flat1": "flat1-secret", "flat2": "flat2-secret"}
 
@@ -53,6 +56,18 @@ def servers(tmp_path: Path) -> Iterator[TwoServers]:
 def site(tmp_path: Path) -> Iterator[Site]:
     with Site(tmp_path / "site", users=USERS) as site:
         yield site
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Figure:
+    """Add a figure of an item to its table; one that exceeds its limit fails the test."""
+
+    def add(name: str, value: float, unit: str, limit: float | None = None) -> None:
+        row = Row(name, value, unit, limit)
+        request.node.user_properties.append(("figure", {**asdict(row), "holds": row.holds}))
+        assert row.holds, f"{name}: {value:.4g} {unit}, more than {limit}"
+
+    return add
 
 
 def _processes(folder: Path) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from deploy.demo.scenarios import caller, info_digits, pause
 from deploy.demo.sipp import Sipp
 from deploy.demo.site import Site
@@ -31,6 +33,7 @@ def untouched(station: Station) -> bool:
     )
 
 
+@pytest.mark.item(6, "a permitted call rings at the door, a press answers, a code opens", "baresip")
 def test_a_permitted_call_rings_at_the_door_until_a_press_answers(door: Door, flat: Flat, site: Site) -> None:
     station, phone = door(more=PERMIT), flat()
     phone.dial(site.uri("door"))
@@ -49,6 +52,7 @@ def test_a_permitted_call_rings_at_the_door_until_a_press_answers(door: Door, fl
     assert (call["direction"], call["outcome"]) == ("in", "answered")
 
 
+@pytest.mark.item(6, "answered automatically where the settings say so", "baresip")
 def test_a_permitted_call_is_answered_automatically_if_the_settings_say_so(
     door: Door, flat: Flat, site: Site
 ) -> None:
@@ -59,6 +63,7 @@ def test_a_permitted_call_is_answered_automatically_if_the_settings_say_so(
     phone.wait_closed()
 
 
+@pytest.mark.item(6, "another user of the server is refused: 403", "baresip")
 def test_another_user_of_the_server_is_refused_without_ringing(door: Door, flat: Flat, site: Site) -> None:
     station, phone = door(more=AUTOMATIC), flat("flat2")
     phone.dial(site.uri("door"))
@@ -66,6 +71,7 @@ def test_another_user_of_the_server_is_refused_without_ringing(door: Door, flat:
     assert untouched(station)
 
 
+@pytest.mark.item(6, "without permission nobody is let in", "baresip")
 def test_nobody_may_call_unless_permitted(door: Door, flat: Flat, site: Site) -> None:
     station, phone = door(), flat()
     phone.dial(site.uri("door"))
@@ -73,6 +79,7 @@ def test_nobody_may_call_unless_permitted(door: Door, flat: Flat, site: Site) ->
     assert untouched(station)
 
 
+@pytest.mark.item(6, "a second call is told that the door is busy", "two baresips")
 def test_a_second_call_is_told_that_the_door_is_busy(door: Door, flat: Flat, site: Site) -> None:
     station, first, second = door(more='[incoming]\npermit = ["sip:*@site.example"]'), flat(), flat("flat2")
     station.press()
@@ -85,6 +92,7 @@ def test_a_second_call_is_told_that_the_door_is_busy(door: Door, flat: Flat, sit
     assert station.status()["counters"]["calls_refused"] == 1
 
 
+@pytest.mark.item(7, "OPTIONS of the server is answered", "own message, Kamailio")
 def test_options_from_the_server_is_answered(door: Door, site: Site, tmp_path: Path) -> None:
     station = door()
     with Stranger(site.proxy) as phone:
@@ -93,6 +101,9 @@ def test_options_from_the_server_is_answered(door: Door, site: Site, tmp_path: P
     assert untouched(station)
 
 
+@pytest.mark.item(
+    10, "a stranger's INVITE, INFO, REFER, NOTIFY, MESSAGE and more change nothing", "own messages"
+)
 def test_a_stranger_is_refused_before_anything_exists(door: Door, site: Site) -> None:
     station = door(more=AUTOMATIC)
     target = sip_address(station, site)
@@ -109,6 +120,7 @@ def test_a_stranger_is_refused_before_anything_exists(door: Door, site: Site) ->
     assert untouched(station)
 
 
+@pytest.mark.item(10, "another port of the server's address is a stranger", "SIPp")
 def test_the_servers_address_with_another_port_is_a_stranger(door: Door, site: Site, tmp_path: Path) -> None:
     station = door(more=AUTOMATIC)
     target = sip_address(station, site)
@@ -121,6 +133,7 @@ def test_the_servers_address_with_another_port_is_a_stranger(door: Door, site: S
     assert untouched(station)
 
 
+@pytest.mark.item(6, "called over TCP, without a socket that listens", "baresip")
 def test_over_tcp_the_door_is_called_and_listens_to_nobody(door: Door, flat: Flat, site: Site) -> None:
     station, phone = door(transport="tcp", more=AUTOMATIC), flat()
     assert listeners(station.program.pid) == 0
@@ -138,6 +151,7 @@ def listeners(pid: int) -> int:
     return sum(line[3] == "0A" and f"socket:[{line[9]}]" in sockets for line in lines)
 
 
+@pytest.mark.item(7, "an offer with video first is an ordinary call", "SIPp")
 def test_a_call_that_offers_something_else_first_is_an_ordinary_call(
     door: Door, site: Site, tmp_path: Path
 ) -> None:
@@ -151,6 +165,7 @@ def test_a_call_that_offers_something_else_first_is_an_ordinary_call(
     station.wait_state("Concluded")
 
 
+@pytest.mark.item(10, "another address in the display name opens nothing", "SIPp")
 def test_a_name_in_quotes_opens_nothing(door: Door, site: Site, tmp_path: Path) -> None:
     station = door(more=AUTOMATIC)
     scenario = caller(site.account("flat2"), site.uri("door")).replace(

@@ -28,6 +28,7 @@ def lamp(station: Station) -> str:
     return str(station.status()["panel"]["lamps"]["status"]["pattern"])
 
 
+@pytest.mark.item(4, "a press rings, the resident answers and hangs up", "baresip")
 def test_a_press_rings_the_phone_and_the_resident_hangs_up(door: Door, flat: Flat) -> None:
     station, phone = door(), flat()
     station.press()
@@ -43,6 +44,7 @@ def test_a_press_rings_the_phone_and_the_resident_hangs_up(door: Door, flat: Fla
     assert lamp(station) == "ready"
 
 
+@pytest.mark.item(4, "a second press hangs up", "baresip")
 def test_a_second_press_hangs_up(door: Door, flat: Flat) -> None:
     station, phone = door(more="[timing]\nrepeat_seconds = 0"), flat()
     station.press()
@@ -54,6 +56,7 @@ def test_a_second_press_hangs_up(door: Door, flat: Flat) -> None:
     assert record(station)["outcome"] == "answered"
 
 
+@pytest.mark.item(4, "a second press while it rings cancels", "SIPp")
 def test_a_second_press_while_it_rings_cancels(door: Door, scripted: Scripted) -> None:
     station, phone = door(more="[timing]\nrepeat_seconds = 0"), scripted(rings_forever())
     station.press()
@@ -63,6 +66,7 @@ def test_a_second_press_while_it_rings_cancels(door: Door, scripted: Scripted) -
     assert record(station)["outcome"] == "cancelled"
 
 
+@pytest.mark.item(4, "each refusal has its lamp, tone and record", "SIPp")
 @pytest.mark.parametrize(
     ("code", "rings_ms", "outcome"),
     [
@@ -91,18 +95,21 @@ def test_a_refusal_is_shown_and_recorded(
     assert lamp(station) == outcome
 
 
+@pytest.mark.item(4, "a name that the server does not know", "Kamailio")
 def test_nobody_by_that_name(door: Door, site: Site) -> None:
     station = door(ring=[(site.uri("nobody"), 20)])
     station.press()
     assert record(station)["outcome"] == "not_found"
 
 
+@pytest.mark.item(4, "nobody is registered under the name", "Kamailio")
 def test_no_phone_is_registered(door: Door) -> None:
     station = door()
     station.press()
     assert record(station)["outcome"] == "unreachable"
 
 
+@pytest.mark.item(4, "nobody answers in time: cancelled", "SIPp")
 def test_nobody_answers_in_time(door: Door, scripted: Scripted, site: Site) -> None:
     phone = scripted(rings_forever())
     station = door(ring=[(site.uri("flat1"), 1.0)])
@@ -111,6 +118,7 @@ def test_nobody_answers_in_time(door: Door, scripted: Scripted, site: Site) -> N
     assert record(station)["outcome"] == "no_answer"
 
 
+@pytest.mark.item(4, "a mute phone: the next target rings in time", "SIPp, baresip")
 def test_a_mute_phone_does_not_hold_the_door(door: Door, scripted: Scripted, site: Site, flat: Flat) -> None:
     scripted(mute())
     neighbour = flat("flat2")
@@ -121,6 +129,7 @@ def test_a_mute_phone_does_not_hold_the_door(door: Door, scripted: Scripted, sit
     station.wait_event("CallAnswered")
 
 
+@pytest.mark.item(4, "the next target rings when the first refuses", "SIPp, baresip")
 def test_the_next_address_rings_when_the_first_refuses(
     door: Door, scripted: Scripted, site: Site, flat: Flat
 ) -> None:
@@ -137,6 +146,7 @@ def test_the_next_address_rings_when_the_first_refuses(
     assert outcomes == ["busy", "answered"]
 
 
+@pytest.mark.item(5, "early media is heard in place of the own tone", "SIPp")
 def test_early_media_wins_over_the_local_ringback_tone(door: Door, scripted: Scripted) -> None:
     scripted(answers(pause(500), rings_ms=500, early_media=True))
     station = door()
@@ -146,6 +156,7 @@ def test_early_media_wins_over_the_local_ringback_tone(door: Door, scripted: Scr
     station.wait_event("CallAnswered")
 
 
+@pytest.mark.item(5, "a code as RTP events opens once", "baresip")
 def test_a_digit_as_rtp_event_opens_once(door: Door, flat: Flat) -> None:
     station, phone = door(), flat()
     station.press()
@@ -165,6 +176,7 @@ def test_a_digit_as_rtp_event_opens_once(door: Door, flat: Flat) -> None:
     assert "5#" not in station.program.tail(1000)
 
 
+@pytest.mark.item(5, "equal digits count each", "baresip")
 def test_equal_digits_count_each(door: Door, flat: Flat, site: Site) -> None:
     station, phone = door(), flat()
     station.press()
@@ -177,6 +189,7 @@ def test_equal_digits_count_each(door: Door, flat: Flat, site: Site) -> None:
     assert station.wait_action("RecordAccess")["granted"]
 
 
+@pytest.mark.item(5, "a code as SIP INFO opens", "SIPp")
 def test_a_digit_as_sip_info_opens(door: Door, scripted: Scripted) -> None:
     scripted(answers(info_digits("5#"), pause(500)))
     station = door()
@@ -185,6 +198,7 @@ def test_a_digit_as_sip_info_opens(door: Door, scripted: Scripted) -> None:
     station.wait_event("StrikeMoved", released=False)
 
 
+@pytest.mark.item(4, "an operator calls an address", "baresip")
 def test_the_address_of_an_operator_is_called(door: Door, flat: Flat, site: Site) -> None:
     station, phone = door(), flat("flat2")
     station.ask("POST", "/call", {"to": site.uri("flat2")})

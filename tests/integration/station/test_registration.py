@@ -15,6 +15,7 @@ from tests.integration.conftest import USERS
 from tests.integration.station.conftest import Door
 
 
+@pytest.mark.item(2, "registers and un-registers", "Kamailio")
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 @pytest.mark.parametrize("algorithm", ["MD5", "SHA-256"])
 def test_registers_and_unregisters(tmp_path: Path, algorithm: str, transport: Transport) -> None:
@@ -29,6 +30,7 @@ def test_registers_and_unregisters(tmp_path: Path, algorithm: str, transport: Tr
         assert home.site.registered(DOOR) == []
 
 
+@pytest.mark.item(2, "a wrong password is explained, the bell still works", "Kamailio")
 def test_a_wrong_password_is_explained_and_the_bell_still_works(tmp_path: Path, site: Site) -> None:
     text = settings(site.account("door"), [(site.uri("flat1"), 5)])
     with Station(tmp_path / "door", "not-the-password", text) as station:
@@ -42,6 +44,7 @@ def test_a_wrong_password_is_explained_and_the_bell_still_works(tmp_path: Path, 
         assert "not-the-password" not in station.program.tail(1000)
 
 
+@pytest.mark.item(2, "a registrar that was away is found when it comes", "Kamailio")
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_a_registrar_that_was_away_is_found_when_it_comes(tmp_path: Path, transport: Transport) -> None:
     site = Site(tmp_path / "site", users=USERS)
@@ -54,6 +57,7 @@ def test_a_registrar_that_was_away_is_found_when_it_comes(tmp_path: Path, transp
             assert wait_until(lambda: not station.status()["faults"], 5.0)
 
 
+@pytest.mark.item(2, "a registrar without memory is registered with again", "Kamailio")
 def test_a_registrar_that_restarts_without_memory_is_registered_with_again(tmp_path: Path) -> None:
     site = Site(tmp_path / "site", users=USERS, remembers=False)
     text = settings(site.account("door"), [(site.uri("flat1"), 5)]).replace(
@@ -66,6 +70,7 @@ def test_a_registrar_that_restarts_without_memory_is_registered_with_again(tmp_p
         site.wait_registered("door", 40.0)
 
 
+@pytest.mark.item(2, "a name that does not resolve is said", "Kamailio")
 def test_a_name_that_does_not_resolve_is_said(tmp_path: Path, site: Site) -> None:
     text = settings(site.account("door"), [(site.uri("flat1"), 5)]).replace(
         f"sip:{site.proxy}", "sip:pbx.invalid:5060"
@@ -77,6 +82,7 @@ def test_a_name_that_does_not_resolve_is_said(tmp_path: Path, site: Site) -> Non
         assert station.wait_action("RecordCall")["outcome"] == "unreachable"
 
 
+@pytest.mark.item(9, "a taken port is said, another is used", "Kamailio")
 def test_a_taken_port_is_said_and_another_is_used(door: Door, site: Site, tmp_path: Path) -> None:
     import socket
 

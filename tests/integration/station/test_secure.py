@@ -150,6 +150,7 @@ def kept(station: Station, count: int) -> list[dict[str, Any]]:
 # Whom it believes
 
 
+@pytest.mark.item(7, "registers over TLS; check shows the certificate", "Kamailio")
 def test_it_registers_over_tls_and_check_shows_the_certificate(house: House) -> None:
     site = house.site()
     station = house.door(house.text(site, authority(site)))
@@ -173,12 +174,14 @@ def by_name(house: House, site: Site, shown: Certificate) -> str:
     return text.replace(f"sip:{site.account('door', 'tls').proxy}", "sip:site.example")
 
 
+@pytest.mark.item(7, "the certificate must be for the name in the settings", "Kamailio, dnsmasq")
 def test_the_certificate_is_for_the_name_in_the_settings(house: House, tmp_path: Path) -> None:
     site = house.site()
     station = house.door(by_name(house, site, certificates.own(tmp_path / "made", "site.example", [])))
     assert "one.elsewhere.example" in station.status()["accounts"][0]["server"]
 
 
+@pytest.mark.item(7, "the host that a forged name server leads to is not believed", "Kamailio, dnsmasq")
 def test_the_place_that_a_name_server_leads_to_proves_nothing(house: House, tmp_path: Path) -> None:
     site = house.site()
     forged = certificates.own(tmp_path / "made", "elsewhere.example", [site.address])
@@ -187,6 +190,7 @@ def test_the_place_that_a_name_server_leads_to_proves_nothing(house: House, tmp_
     assert site.registered("door") == []
 
 
+@pytest.mark.item(7, "a pinned certificate is believed", "Kamailio")
 def test_a_pinned_certificate_is_believed_whatever_it_says(house: House, tmp_path: Path) -> None:
     years_ago = datetime.now(UTC) - timedelta(days=500)
     other = certificates.own(tmp_path / "other", "other.example", ["192.0.2.1"], years_ago)
@@ -196,6 +200,7 @@ def test_a_pinned_certificate_is_believed_whatever_it_says(house: House, tmp_pat
     assert check(station)["registrar"]["ok"]
 
 
+@pytest.mark.item(7, "another certificate than the pinned one is refused", "Kamailio")
 def test_the_authority_cannot_replace_a_pinned_certificate(house: House, tmp_path: Path) -> None:
     site = house.site()
     other = certificates.own(tmp_path / "other", site.realm, [site.address])
@@ -224,6 +229,7 @@ def unknown(folder: Path, site: str, address: str) -> tuple[Certificate | None, 
     return None, trusted, f"was made by '{site} site CA', an authority that is not trusted here"
 
 
+@pytest.mark.item(7, "a certificate that is not believed: refused with the reason", "Kamailio")
 @pytest.mark.parametrize("fault", [wrong_name, expired, unknown])
 def test_a_certificate_that_is_not_believed(house: House, tmp_path: Path, fault: Any) -> None:
     shown, trusted, reason = fault(tmp_path / "made", "site.example", "127.0.0.1")
@@ -243,6 +249,7 @@ def test_a_certificate_that_is_not_believed(house: House, tmp_path: Path, fault:
     assert site.registered("door") == []
 
 
+@pytest.mark.item(7, "believed as soon as the certificate is right", "Kamailio")
 def test_a_server_is_believed_as_soon_as_it_shows_the_right_certificate(house: House, tmp_path: Path) -> None:
     site = house.site()
     show(site, certificates.own(tmp_path / "other", site.realm, [site.address]))
@@ -278,6 +285,7 @@ def listener(context: ssl.SSLContext | None) -> Iterator[tuple[int, list[bytes]]
             thread.join()
 
 
+@pytest.mark.item(7, "a server that is not believed hears nothing", "own TLS server")
 def test_nothing_is_said_to_a_server_that_is_not_believed(house: House, tmp_path: Path) -> None:
     site = house.site()
     shown = certificates.own(tmp_path / "made", "other.example", ["192.0.2.1"])
@@ -293,6 +301,7 @@ def test_nothing_is_said_to_a_server_that_is_not_believed(house: House, tmp_path
     assert b"".join(said) == b""
 
 
+@pytest.mark.item(7, "TLS 1.0 and 1.1 are refused", "own TLS server")
 def test_old_tls_is_refused(house: House, tmp_path: Path) -> None:
     site = house.site()
     shown = certificates.own(tmp_path / "made", "site.example", ["127.0.0.1"])
@@ -314,6 +323,7 @@ def test_old_tls_is_refused(house: House, tmp_path: Path) -> None:
     assert b"".join(said) == b""
 
 
+@pytest.mark.item(7, "a server without TLS hears nothing in the clear", "own server")
 def test_a_server_without_tls_hears_nothing_in_the_clear(house: House) -> None:
     site = house.site()
     with listener(None) as (port, said):
@@ -330,6 +340,7 @@ def test_a_server_without_tls_hears_nothing_in_the_clear(house: House) -> None:
 # Encrypted sound
 
 
+@pytest.mark.item(7, "TLS and mandatory SRTP, both directions", "baresip, Kamailio")
 def test_baresip_and_the_station_call_each_other_with_encrypted_sound(house: House) -> None:
     site = house.site()
     station = house.door(house.text(site, authority(site) + MANDATORY))
@@ -349,6 +360,7 @@ def test_baresip_and_the_station_call_each_other_with_encrypted_sound(house: Hou
     assert [record["outcome"] for record in kept(station, 2)] == ["answered", "answered"]
 
 
+@pytest.mark.item(7, "DTLS-SRTP, both directions", "baresip, Kamailio")
 @pytest.mark.long
 def test_keys_by_dtls_both_ways(house: House) -> None:
     site = house.site()
@@ -365,6 +377,7 @@ def test_keys_by_dtls_both_ways(house: House) -> None:
     assert wait_until(lambda: secure(station), 8.0), json.dumps(station.status()["call"])
 
 
+@pytest.mark.item(7, "TLS and mandatory SRTP, both directions", "linphonec, Kamailio")
 @pytest.mark.long
 def test_linphone_and_the_station_call_each_other_with_encrypted_sound(house: House) -> None:
     site = house.site("localhost")
@@ -387,6 +400,7 @@ def test_linphone_and_the_station_call_each_other_with_encrypted_sound(house: Ho
     assert wait_until(lambda: sends_secure(station), 5.0), json.dumps(station.status()["call"])
 
 
+@pytest.mark.item(7, "optional SRTP encrypts where the far side does", "baresip")
 @pytest.mark.parametrize(
     ("encrypts", "is_secure"), [("srtp", True), pytest.param("", False, marks=pytest.mark.long)]
 )
@@ -402,6 +416,7 @@ def test_optional_encrypts_where_the_far_side_does(
     assert station.status()["call"]["secure"] is is_secure
 
 
+@pytest.mark.item(7, "an answer in the clear is refused with the reason", "SIPp")
 @pytest.mark.parametrize("keys", ["", pytest.param(DTLS, marks=pytest.mark.long)])
 def test_an_answer_in_the_clear_is_refused(house: House, keys: str) -> None:
     site = house.site()
@@ -417,6 +432,7 @@ def test_an_answer_in_the_clear_is_refused(house: House, keys: str) -> None:
     assert phone.wait().successful == 1, "the phone saw no BYE"
 
 
+@pytest.mark.item(7, "early media in the clear is refused", "SIPp")
 def test_early_media_in_the_clear_is_refused(house: House) -> None:
     site = house.site()
     station = house.door(house.text(site, authority(site) + MANDATORY))
@@ -427,6 +443,7 @@ def test_early_media_in_the_clear_is_refused(house: House) -> None:
     assert phone.wait().successful == 1, "the phone saw no CANCEL"
 
 
+@pytest.mark.item(7, "an offer in the clear is refused: 488", "baresip")
 def test_an_offer_in_the_clear_is_refused(house: House) -> None:
     site = house.site()
     station = house.door(house.text(site, authority(site) + MANDATORY))
@@ -436,6 +453,7 @@ def test_an_offer_in_the_clear_is_refused(house: House) -> None:
     assert station.status()["counters"]["calls_accepted"] == 0
 
 
+@pytest.mark.item(7, "a phone that cannot encrypt is named until a call is encrypted", "baresip")
 @pytest.mark.long
 def test_a_phone_that_cannot_encrypt_is_named_until_a_call_is_encrypted(house: House) -> None:
     site = house.site()

@@ -16,6 +16,7 @@ def rings(phone: Phone) -> int:
     return sum(event.type == "CALL_INCOMING" for event in phone.events)
 
 
+@pytest.mark.item(1, "a server that dies is left for the next of its name", "two Kamailios, dnsmasq")
 def test_a_station_leaves_a_server_that_dies(servers: TwoServers) -> None:
     station, phone = servers.door(), servers.phone(servers.two)
     assert servers.two.registered("door") == []
@@ -26,12 +27,14 @@ def test_a_station_leaves_a_server_that_dies(servers: TwoServers) -> None:
     phone.wait_ringing()
 
 
+@pytest.mark.item(1, "over TCP a death is told at once", "two Kamailios, dnsmasq")
 def test_a_connection_that_ends_tells_a_death_at_once(servers: TwoServers) -> None:
     station = servers.door("tcp")
     servers.one.kill()
     servers.wait_at(station, servers.two, 2.0)
 
 
+@pytest.mark.item(1, "a press in the moment of the death rings, once", "two Kamailios, baresip")
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_a_press_in_the_moment_of_the_death_rings(servers: TwoServers, transport: Transport) -> None:
     station, phone = servers.door(transport), servers.phone(servers.two)
@@ -48,6 +51,7 @@ def test_a_press_in_the_moment_of_the_death_rings(servers: TwoServers, transport
     assert rings(phone) == 1
 
 
+@pytest.mark.item(1, "a server that comes round does not ring again", "two Kamailios, two baresips")
 def test_a_server_that_comes_round_does_not_ring_for_the_same_press(servers: TwoServers) -> None:
     station = servers.door()
     here, there = servers.phone(servers.one), servers.phone(servers.two)
@@ -65,6 +69,7 @@ def test_a_server_that_comes_round_does_not_ring_for_the_same_press(servers: Two
     assert len(servers.one.registered("door")) == 1  # nobody took it out: servers of a site share it
 
 
+@pytest.mark.item(1, "a dead name server changes nothing", "two Kamailios, dnsmasq")
 def test_a_dead_name_server_changes_nothing(servers: TwoServers) -> None:
     station, phone = servers.door(), servers.phone(servers.two)
     servers.names.freeze()
@@ -74,6 +79,7 @@ def test_a_dead_name_server_changes_nothing(servers: TwoServers) -> None:
     phone.wait_ringing()
 
 
+@pytest.mark.item(1, "a call through the other server is taken", "two Kamailios, baresip")
 def test_a_call_from_the_server_that_is_not_in_use_is_taken(servers: TwoServers) -> None:
     """Servers of one site know each other's registrations: any of them may have the call."""
     station = servers.door(more='[incoming]\npermit = ["sip:flat1@site.example"]\nanswer = "automatic"\n')
