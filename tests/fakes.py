@@ -260,6 +260,10 @@ PBX, SPARE = (
 )
 
 
+Said = tuple[int, str, int] | tuple[int, str, int, int]
+"""A status, its reason, the seconds granted and, if there is a wish, the seconds to wait."""
+
+
 class FakeRegistrar:
     """Registrars with a name server: what they are asked, when, and what they answer."""
 
@@ -268,7 +272,7 @@ class FakeRegistrar:
             "door@site.example", "sip:door@site.example", "sip:pbx.example", "", "registering", "", 0
         )
         self.hear: Callable[[News], None] = lambda _: None
-        self.scripts: dict[Server, list[tuple[int, str, int]]] = {}
+        self.scripts: dict[Server, list[Said]] = {}
         self.servers: Sequence[Server] | NotFound = servers or (PBX,)
         self.there: dict[Server, bool | None] = {}
         self.quiet = True
@@ -279,12 +283,12 @@ class FakeRegistrar:
         self.health: list[str | None] = []
 
     @property
-    def script(self) -> list[tuple[int, str, int]]:
+    def script(self) -> list[Said]:
         """What the only server, or the best, answers."""
         return self.scripts.setdefault(PBX, [])
 
     @script.setter
-    def script(self, answers: list[tuple[int, str, int]]) -> None:
+    def script(self, answers: list[Said]) -> None:
         self.scripts[PBX] = answers
 
     async def find(self, known: bool) -> Sequence[Server]:
@@ -304,15 +308,15 @@ class FakeRegistrar:
         if script := self.scripts.get(server):
             asyncio.get_running_loop().call_soon(self.say, script.pop(0), server)
 
-    def say(self, answer: tuple[int, str, int], server: Server = PBX) -> None:
+    def say(self, answer: Said, server: Server = PBX) -> None:
         """Answers, asked or not."""
         self.hear(RegistrationChanged(server, *answer))
 
-    def accepts(self, expires_seconds: int = 300) -> tuple[int, str, int]:
+    def accepts(self, expires_seconds: int = 300) -> Said:
         return (200, "OK", expires_seconds)
 
-    def refuses(self, status: int, reason: str) -> tuple[int, str, int]:
-        return (status, reason, 0)
+    def refuses(self, status: int, reason: str, retry_after: int = 0) -> Said:
+        return (status, reason, 0, retry_after)
 
     def asked(self) -> list[Server]:
         """Which server each attempt went to."""

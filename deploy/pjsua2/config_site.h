@@ -34,3 +34,8 @@
 /* TCP and TLS connect to the registrar and listen to nobody. */
 #define PJSIP_TCP_TRANSPORT_DONT_CREATE_LISTENER 1
 #define PJSIP_TLS_TRANSPORT_DONT_CREATE_LISTENER 1
+
+/* When a registration is refreshed is decided by our own supervisor: pjsip
+ * would send two REGISTERs a second if a registrar grants one second, and none
+ * ever again if it grants 2^32 - 1. */
+#define PJSUA_REG_AUTO_REG_REFRESH              0

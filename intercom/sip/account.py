@@ -9,7 +9,7 @@ from intercom.sip.callbacks import guarded
 from intercom.sip.config import AccountConfig
 from intercom.sip.registration import RegistrationChanged
 from intercom.sip.targets import Server
-from intercom.sip.wire import is_bound, printable
+from intercom.sip.wire import is_bound, printable, retry_after
 
 SOUND = {
     "off": pj.PJMEDIA_SRTP_DISABLED,
@@ -32,9 +32,10 @@ class Owner(Protocol):
 class Account(pj.Account):
     """The account at one server. Calls reach it whoever they are for."""
 
-    def __init__(self, owner: Owner, server: Server) -> None:
+    def __init__(self, owner: Owner, server: Server, expires_seconds: int) -> None:
         super().__init__()
         self._owner = owner
+        self._asked = expires_seconds
         self.server = server
 
     def abandon(self) -> None:
@@ -42,9 +43,15 @@ class Account(pj.Account):
 
     @guarded
     def onRegState(self, prm: pj.OnRegStateParam) -> None:
-        bound = self.getInfo().regIsActive and is_bound(prm.rdata.wholeMsg)
-        expires = prm.expiration if bound else 0
-        self._owner.registered(RegistrationChanged(self.server, prm.code, printable(prm.reason), expires))
+        answer = prm.rdata.wholeMsg
+        expires = 0
+        if 200 <= prm.code < 300 and is_bound(answer):
+            # More than was asked for is not believed: 2^32 s come to 0 or -1 in pjsip.
+            expires = prm.expiration if 0 < prm.expiration < self._asked else self._asked
+        reason = printable(prm.reason)
+        self._owner.registered(
+            RegistrationChanged(self.server, prm.code, reason, expires, retry_after(answer))
+        )
 
     @guarded
     def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:

@@ -216,7 +216,7 @@ class Engine:
             self._account = None  # destroyed here: later it would shut down the next
             self._connections.clear()
         self._server, self._own = server, own
-        account = Account(self, server)
+        account = Account(self, server, self._config.account.expires_seconds)
         account.create(account_config(self._config.name, self._config.account, server, own))
         self._account = account
         self._set_admission()

@@ -1,8 +1,9 @@
 """Keeps one account registered: finds its servers, asks one, goes on to the next, and never gives up.
 
 Rule: one server is in use at a time. One that is silent or cannot be reached is left at once for the next;
-one that refuses has answered, and is asked again later. pjsua2's own retry is off: it waits five minutes and
-never comes back after a 403 or 404.
+one that refuses has answered, and is asked again later; none is sent more than one registration a second,
+whatever it says. pjsua2's own refresh and retry are off: it waits five minutes, never comes back after a 403
+or 404, and lets a registrar set the pace.
 """
 
 import asyncio
@@ -12,32 +13,52 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from intercom.sip.explain import explain_refusal
+from intercom.sip.explain import explain_refusal, explain_silence
 from intercom.sip.targets import NotFound, Server
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 60.0
+LONGEST_WISH_SECONDS = 300.0
+"""A server may wish to be left alone for longer (Retry-After); a bell cannot."""
+SHORTEST_SECONDS = 1.0
+"""Between two registrations with one server."""
+RETURN_SECONDS = 4.0
+"""How often a server that was away is looked for, and a name that leads nowhere is asked for."""
 PATIENCE_SECONDS = 3.0
 """How long a server may be silent while there is another; twice as long each time that none has answered."""
+LONGEST_PATIENCE_SECONDS = 30.0
+"""pjsip itself gives up after 12 s."""
 WATCH_SECONDS = {"udp": 5.0, "tcp": 30.0, "tls": 30.0}
-"""How often the server in use is asked whether it is there, while there is another. TCP tells its death."""
+"""How often the server in use is asked whether it is there. TCP tells its death."""
+ONLY_WATCH_SECONDS = 10.0
+"""The same where nobody could take its place."""
 LOOK_SECONDS = 30.0
 """How often the name server, and servers that are preferred to the one in use, are asked."""
 LONGEST_LOOK_SECONDS = 600.0
-SILENCE = frozenset({408, 503})
+REQUEST_TIMEOUT = 408
+SILENCE = frozenset({REQUEST_TIMEOUT, 503})
 """pjsip's words for no answer and for a transport that fails; a server that says 503 means the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegistrationChanged:
-    """A server's last word: its SIP status and reason, and for how many seconds it holds (0: none)."""
+    """A server's last word.
+
+    Attributes:
+        server: whose.
+        status: of SIP.
+        reason: in its words.
+        expires_seconds: for how long it holds; 0 for none.
+        retry_after_seconds: how long it wishes to be left alone; 0 if it does not say.
+    """
 
     server: Server
     status: int
     reason: str
     expires_seconds: int
+    retry_after_seconds: int = 0
 
     @property
     def registered(self) -> bool:
@@ -75,7 +96,15 @@ class _Preferred:
     better: Server
 
 
+@dataclass(frozen=True, slots=True)
+class _Back:
+    """A server that was away answers again, or a name leads somewhere."""
+
+    server: Server
+
+
 News = RegistrationChanged | ServerSilent | ConnectionLost | NotTrusted
+_Heard = News | _Preferred | _Back
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +142,12 @@ def retry_delay(failures: int, chance: float) -> float:
     )
 
 
+def refresh_delay(expires_seconds: int) -> float:
+    """Return the seconds after which to renew a registration: with room for lost packets, without hurry."""
+    ahead = 30.0 if expires_seconds > 60 else expires_seconds / 2
+    return max(expires_seconds - ahead, SHORTEST_SECONDS)
+
+
 @dataclass(frozen=True, slots=True)
 class _End:
     """How a registration, or the attempt to have one, came to its end.
@@ -121,11 +156,13 @@ class _End:
         fault: why; empty if only for a better server.
         next: the servers to ask at once, the first first.
         held_seconds: how long it stood; None if it never did.
+        silent: the server that says nothing, if that is why.
     """
 
     fault: str
     next: Sequence[Server] = ()
     held_seconds: float | None = None
+    silent: Server | None = None
 
 
 class Supervisor:
@@ -168,25 +205,40 @@ class Supervisor:
         self._talkative: set[Server] = set()
         self._failures = 0
         self._vain_returns = 0
-        self._news: asyncio.Queue[News | _Preferred] = asyncio.Queue()
+        self._not_before: dict[Server, float] = {}
+        self._news: asyncio.Queue[_Heard] = asyncio.Queue()
 
     def hear(self, news: News) -> None:
-        """Take what the SIP side tells, also an answer that comes unasked when a refresh fails."""
+        """Take what the SIP side tells, asked or not."""
         self._news.put_nowait(news)
 
     async def run(self) -> None:
         """Register and stay registered until cancelled."""
         silent: Server | None = None
+        told = ""
         while True:
-            fault = await self._round(silent)
+            end = await self._round(silent)
             self._failures += 1
-            delay = retry_delay(self._failures, self._chance())
-            self._health(fault)
-            log.warning("account %s: %s; next try in %.0f s", self.status.name, fault, delay)
-            silent = await self._pause(delay)
+            delay = self._delay()
+            self._health(end.fault)
+            if end.fault != told or self._servers:  # a name that leads nowhere for days is said once
+                log.warning("account %s: %s; next try in %.0f s", self.status.name, end.fault, delay)
+            told = end.fault
+            silent = await self._pause(delay, end.silent)
 
-    async def _round(self, silent: Server | None) -> str:
-        """Ask one server after the other until one refuses or none is left; return why the last was lost.
+    def _delay(self) -> float:
+        """How long to wait after a round in which nobody registered us."""
+        chance = self._chance()
+        ordinary = retry_delay(self._failures, chance)
+        if not self._servers:
+            return min(ordinary, RETURN_SECONDS)
+        if all(map(self._wishes_quiet, self._servers)):
+            soonest = min(self._not_before[server] for server in self._servers)
+            return (soonest - _now()) * (1.0 + 0.2 * chance)
+        return ordinary
+
+    async def _round(self, silent: Server | None) -> _End:
+        """Ask one server after the other until one refuses or none is left; return how the last was lost.
 
         Args:
             silent: the one to ask last.
@@ -194,8 +246,9 @@ class Supervisor:
         if not await self._look_up():
             assert self._name_fault is not None
             self._show("", "unregistered", self._name_fault, 0)
-            return self._name_fault
+            return _End(self._name_fault)
         left: Sequence[Server] = sorted(self._servers, key=lambda server: server == silent)
+        left = [server for server in left if not self._wishes_quiet(server)] or left
         returning = False
         while True:
             server, *others = left
@@ -208,12 +261,12 @@ class Supervisor:
                     self._vain_returns = 0
             elif end.held_seconds is not None:
                 if self._failures:
-                    return end.fault  # servers that take a registration and drop it are not asked without end
+                    return end  # servers that take a registration and drop it are not asked without end
                 self._failures = 1
             elif returning:
                 self._vain_returns += 1
             if not end.next:
-                return end.fault
+                return end
             left, returning = end.next, not end.fault
             why = end.fault or f"{left[0]} is back"
             log.warning("account %s: %s; going on to %s", self.status.name, why, left[0])
@@ -241,55 +294,86 @@ class Supervisor:
             others: whom to ask next.
             returning: whether the first of the others was left for it, and has us back if this one refuses.
         """
-        while not self._news.empty():  # what is left of the attempt before
-            self._news.get_nowait()
-        self._register(server)
-        patience = PATIENCE_SECONDS * 2.0 ** min(self._failures, 10)
-        try:
-            async with asyncio.timeout(patience if others else None):
-                news = await self._next(server)
-        except TimeoutError:
-            return _End(self._explain(server, 408, f"nothing in {patience:.0f} s"), others)
+        await self._ask(server)
+        patience = min(PATIENCE_SECONDS * 2.0 ** min(self._failures, 10), LONGEST_PATIENCE_SECONDS)
+        news = await self._answer(server, patience if others else LONGEST_PATIENCE_SECONDS)
         if not isinstance(news, RegistrationChanged):
             return _End(self._lost(news), others)
         if not news.registered:
-            fault = self._explain(server, news.status, news.reason)
-            return _End(fault, others if returning or news.status in SILENCE else ())
+            return self._refused(news, others, returning)
         log.info("account %s: registered for %d s at %s", self.status.name, news.expires_seconds, server)
-        since = asyncio.get_running_loop().time()
+        since = _now()
         with _beside(self._watch(server), self._look(server)):
             end = await self._hold(server, news)
-        return replace(end, held_seconds=asyncio.get_running_loop().time() - since)
+        return replace(end, held_seconds=_now() - since)
 
-    async def _hold(self, server: Server, news: News | _Preferred) -> _End:
+    async def _ask(self, server: Server) -> None:
+        """Have a REGISTER sent, not before the server may be asked again."""
+        await asyncio.sleep(self._not_before.get(server, 0.0) - _now())
+        while not self._news.empty():  # what is left of the attempt before
+            self._news.get_nowait()
+        self._not_before[server] = _now() + SHORTEST_SECONDS
+        self._register(server)
+
+    def _wishes_quiet(self, server: Server) -> bool:
+        """Whether the server has asked to be left alone for a while, and it is not over."""
+        return self._not_before.get(server, 0.0) > _now() + SHORTEST_SECONDS
+
+    def _refused(self, news: RegistrationChanged, others: Sequence[Server], returning: bool) -> _End:
+        """What follows an answer that registers nobody: the next server if it may help."""
+        wish = min(news.retry_after_seconds, LONGEST_WISH_SECONDS)
+        self._not_before[news.server] = max(self._not_before.get(news.server, 0.0), _now() + wish)
+        fault = self._explain(news.server, news.status, news.reason)
+        silent = news.server if news.status in SILENCE else None
+        return _End(fault, others if returning or silent else (), silent=silent)
+
+    async def _hold(self, server: Server, news: _Heard) -> _End:
         """Take refreshes until the registration is lost, or a better server is there."""
         while isinstance(news, RegistrationChanged) and news.registered:
             self._show(str(server), "registered", "", news.expires_seconds)
             self._health(None)
-            news = await self._next(server)
+            news = await self._renewed(server, refresh_delay(news.expires_seconds))
         others = [other for other in self._servers if other != server]
         match news:
             case _Preferred(better=better):
                 return _End("", [better, server, *(other for other in others if other != better)])
             case ConnectionLost():
                 return _End(self._lost(news), [server, *others])
-            case ServerSilent() | NotTrusted():
+            case ServerSilent():
+                return _End(self._lost(news), others, silent=server)
+            case NotTrusted():
                 return _End(self._lost(news), others)
-            case _:
-                fault = self._explain(server, news.status, news.reason)
-                return _End(fault, others if news.status in SILENCE else ())
+            case RegistrationChanged():
+                return self._refused(news, others, returning=False)
+            case _Back():
+                raise AssertionError("nobody waits for a server that is in use")
+
+    async def _renewed(self, server: Server, seconds: float) -> _Heard:
+        """The next news of a server, which is asked for it when the registration needs to be renewed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                return await self._next(server)
+        await self._ask(server)
+        return await self._answer(server, LONGEST_PATIENCE_SECONDS)
+
+    async def _answer(self, server: Server, seconds: float) -> _Heard:
+        """The next news of a server, which is silence if there are none in time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                return await self._next(server)
+        return RegistrationChanged(server, REQUEST_TIMEOUT, f"nothing in {seconds:.0f} s", 0)
 
     async def _watch(self, server: Server) -> None:
         """Notice that the server is gone. One that never answered OPTIONS is not judged by its silence."""
         while True:
-            several = len(self._servers) > 1
-            answer = await self._answers(server) if several else None
+            answer = await self._answers(server)
             if answer:
                 self._talkative.add(server)
             elif answer is False and server in self._talkative:
                 self.hear(ServerSilent(server))
                 return
-            await asyncio.sleep(WATCH_SECONDS[server.transport] if several else LOOK_SECONDS)
+            seconds = WATCH_SECONDS[server.transport]
+            await asyncio.sleep(seconds if len(self._servers) > 1 else max(seconds, ONLY_WATCH_SECONDS))
 
     async def _look(self, server: Server) -> None:
         """Notice that the name server knows others, or that one preferred to this is there."""
@@ -298,6 +382,8 @@ class Supervisor:
             await asyncio.sleep(wait)
             await self._look_up()
             for better in self._preferred_to(server):
+                if self._wishes_quiet(better):
+                    continue
                 if self._quiet() and await self._answers(better) and self._quiet():
                     self._news.put_nowait(_Preferred(server, better))
                     return
@@ -308,24 +394,50 @@ class Supervisor:
             return self._servers
         return [other for other in self._servers if other.priority < listed[0].priority]
 
-    async def _next(self, server: Server) -> News | _Preferred:
+    async def _next(self, server: Server) -> _Heard:
         """The next news of a server; what comes late of one that was left is dropped."""
         while True:
             news = await self._news.get()
             if news.server == server:
                 return news
 
-    async def _pause(self, seconds: float) -> Server | None:
-        """Wait. A call that gets no word out of a server ends it early: another server may take the call."""
-        with suppress(TimeoutError):
+    async def _pause(self, seconds: float, silent: Server | None) -> Server | None:
+        """Wait. Ended early by a call that gets no word out of a server, and by a server that is back.
+
+        Args:
+            seconds: how long at most.
+            silent: the server that says nothing, if that is why we wait.
+        """
+        with _beside(*([self._await_return(silent)] if silent else [])), suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while True:
                     news = await self._news.get()
                     if isinstance(news, ServerSilent):
                         return news.server
+                    if isinstance(news, _Back):
+                        return None
         return None
 
-    def _lost(self, news: News | _Preferred) -> str:
+    async def _await_return(self, silent: Server) -> None:
+        """Notice that a server was away and is back. One that is there all the time has its reasons."""
+        away: set[Server] = set()
+        servers = [server for server in self._servers if not self._wishes_quiet(server)]
+        while True:
+            answers = await asyncio.gather(*map(self._answers, servers))
+            there = {server for server, answer in zip(servers, answers, strict=True) if answer}
+            if away & there:
+                self._news.put_nowait(_Back(silent))
+                return
+            away |= {*servers} - there
+            if silent in there:
+                fault = explain_silence(self.status.uri, f"{silent.name}:{silent.port}")
+                self._show(str(silent), "unregistered", fault, 0)
+                self._health(fault)
+            if not away:
+                return
+            await asyncio.sleep(RETURN_SECONDS)
+
+    def _lost(self, news: _Heard) -> str:
         if isinstance(news, ConnectionLost):
             return self._explain(news.server, 503, "the connection was lost")
         place = f"{news.server.name}:{news.server.port}"
@@ -336,6 +448,10 @@ class Supervisor:
 
     def _show(self, server: str, state: str, reason: str, expires_s: int) -> None:
         self.status = replace(self.status, server=server, state=state, reason=reason, expires_s=expires_s)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 @contextmanager

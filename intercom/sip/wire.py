@@ -5,10 +5,10 @@ Rule: whatever comes in, something harmless comes out; nothing here raises.
 
 import re
 
-# A binding that was granted (RFC 3261 section 10.3): a Contact whose time is not 0.
-_BOUND = re.compile(
-    r"^(?:Contact|m)[ \t]*:(?!.*;[ \t]*expires[ \t]*=[ \t]*0+\b)", re.IGNORECASE | re.MULTILINE
-)
+_CONTACTS = re.compile(r"^(?:Contact|m)[ \t]*:(.*)$", re.IGNORECASE | re.MULTILINE)
+_TIMES = re.compile(r";[ \t]*expires[ \t]*=[ \t]*(\d+)", re.IGNORECASE)
+_NO_TIME = re.compile(r"^Expires[ \t]*:[ \t]*0+[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+_RETRY_AFTER = re.compile(r"^Retry-After[ \t]*:[ \t]*(\d{1,9})(?![\d.])", re.IGNORECASE | re.MULTILINE)
 _IN_THE_CLEAR = re.compile(r"^m=audio [1-9]\S* RTP/AVPF?[ \t]", re.MULTILINE)
 _NAME_ADDR = re.compile(
     r'(?:"(?:[^"\\]|\\.)*"|[^<>"]*)\s*<(?P<inner>[^<>"]*)>[^<>"]*|(?P<plain>[^<>"]*)', re.DOTALL
@@ -37,8 +37,19 @@ def address_of(uri: str) -> str:
 
 
 def is_bound(answer: str) -> bool:
-    """Tell whether the 200 to a REGISTER grants a binding."""
-    return _BOUND.search(answer) is not None
+    """Tell whether the 200 to a REGISTER grants a binding: a Contact whose time is not 0 (RFC 3261, 10.3)."""
+    no_time = _NO_TIME.search(answer) is not None
+    for contacts in _CONTACTS.findall(answer):
+        times = _TIMES.findall(contacts)
+        if any(time.strip("0") for time in times) or not (times or no_time):
+            return True
+    return False
+
+
+def retry_after(answer: str) -> int:
+    """The seconds in Retry-After (RFC 3261 section 20.33); 0 if there are none that can be read."""
+    found = _RETRY_AFTER.search(answer)
+    return int(found[1]) if found else 0
 
 
 def offers_clear_sound(message: str) -> bool:

@@ -27,8 +27,12 @@ from intercom.sip.tones import CADENCES
         (480, "says that 'door' is unavailable (480 why)"),
         (502, "cannot be reached (502 why)"),
         (503, "is not available or refuses the connection (503 why)"),
+        (
+            302,
+            "sends 'door' elsewhere: set account.registrar to where that is (302 why)",
+        ),
         (599, "refuses the registration (599 why)"),
-        (200, "took the registration without granting any time"),
+        (200, "took the registration, but granted no time or did not confirm the address"),
     ],
 )
 def test_a_refusal_in_words(status: int, words: str) -> None:
