@@ -22,6 +22,7 @@ PATTERNS: Mapping[str, tuple[float, ...]] = {
     "calling": (0.1, 0.1),
     "ringing": (0.5, 0.5),
     "talking": (2.8, 0.2),
+    "announcement": (1.5, 1.5),
     "door_open": (0.9, 0.2, 0.2, 0.2),
     "fault": (0.1, 1.9),
     "busy": _blinks(2),

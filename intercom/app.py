@@ -17,7 +17,7 @@ from hardware.board import DoorWiring, Panel, PanelFault, load_board
 from hardware.pins import PinsUnavailable, open_pin_factory
 from hardware.simulator import SimulatedPins
 from intercom import __version__
-from intercom.core.access import permits
+from intercom.core.access import caller_of
 from intercom.core.actions import (
     Action,
     Alert,
@@ -43,7 +43,7 @@ from intercom.core.events import (
 from intercom.core.guide import Lamp, lamp_of
 from intercom.journal.store import Journal
 from intercom.runtime import Runtime
-from intercom.settings.loading import Mistake, policy, read_password
+from intercom.settings.loading import Mistake, callers, policy, read_password
 from intercom.settings.schema import Settings
 from intercom.sip.config import AccountConfig, LineConfig
 from intercom.sip.line import Line
@@ -51,7 +51,7 @@ from intercom.system.notify import notify, watchdog_seconds
 
 log = logging.getLogger(__name__)
 
-RINGING, OK = 180, 200
+RINGING = 180
 PUSH_SECONDS = 0.05
 WIRING = {"__all__": {"name", "pin", "release_seconds", "active_high"}}
 
@@ -172,7 +172,7 @@ class Station:
             port=settings.sip.port,
             name_servers=settings.network.servers,
             device=None if device == "none" else functools.partial(_find_device, device),
-            permits=functools.partial(permits, frozenset(settings.incoming.permit)),
+            caller=functools.partial(caller_of, callers(settings.incoming)),
             agent=f"intercom/{__version__}",
         )
 
@@ -222,9 +222,9 @@ class Station:
                 self._line.dial(call, to)
             case Alert(call):
                 self._line.respond(call, RINGING)
-            case Answer(call):
+            case Answer(call, mode):
                 self._counters["calls_accepted"] += 1
-                self._line.respond(call, OK)
+                self._line.answer(call, mode)
             case Refuse(call, status):
                 self._counters["calls_refused"] += 1
                 self._line.respond(call, status)

@@ -30,7 +30,7 @@ from intercom.core.events import (
     TimePassed,
 )
 from intercom.core.guide import Lamp, Tone, lamp_of, tone_of
-from intercom.core.policy import Door, Policy, Target
+from intercom.core.policy import Caller, Door, Policy, Target
 from intercom.core.state import Phase, State, next_deadline
 from intercom.core.station import step
 from intercom.journal.store import Journal
@@ -49,7 +49,7 @@ FRONT_CODE, GATE_CODE = "4711#", "0*0#"
 POLICY = Policy(
     buttons={"bell": (Target(FLAT, 25),), "office": (Target(OFFICE, 20), Target(GUARD, 15))},
     doors={"front": Door(5, frozenset({FRONT_CODE})), "gate": Door(3, frozenset({GATE_CODE}))},
-    permitted=frozenset({FLAT, "sip:*@home.example"}),
+    callers={FLAT: Caller(), "sip:*@home.example": Caller()},
 )
 
 

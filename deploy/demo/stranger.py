@@ -39,6 +39,7 @@ class Stranger:
         source: IPv4 address to send from; every 127.x.y.z will do on loopback.
 
     Attributes:
+        target: `address:port` that it sends to.
         address: `address:port` that it has.
         tag: in the To of its answers.
     """
@@ -46,6 +47,7 @@ class Stranger:
     def __init__(self, target: str, source: str = "127.0.0.1") -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((source, 0))
+        self.target = target
         address, port = target.rsplit(":", 1)
         self._socket.connect((address, int(port)))
         self.address = "{}:{}".format(*self._socket.getsockname())

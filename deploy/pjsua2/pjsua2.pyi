@@ -14,6 +14,7 @@ PJSIP_SC_DECLINE: int
 PJSIP_SC_FORBIDDEN: int
 PJSIP_SC_INTERNAL_SERVER_ERROR: int
 PJSIP_SC_NOT_ACCEPTABLE_HERE: int
+PJSIP_SC_OK: int
 PJSIP_SC_REQUEST_TERMINATED: int
 PJSIP_SC_SERVICE_UNAVAILABLE: int
 PJSIP_TP_STATE_CONNECTED: int
@@ -195,6 +196,7 @@ class OnRegStateParam:
 
 class OnIncomingCallParam:
     callId: int
+    rdata: SipRxData
 
 class Account:
     def create(self, config: AccountConfig) -> None: ...

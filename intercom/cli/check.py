@@ -309,7 +309,7 @@ def _register(settings: Settings, path: Path, patience: float) -> Iterator[Step]
         port=0,
         name_servers=settings.network.servers,
         device=None,
-        permits=lambda peer: False,
+        caller=lambda peer: None,
         agent=f"intercom/{__version__}",
     )
     gc.disable()  # only the SIP thread may collect pjsua2's objects

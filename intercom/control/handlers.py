@@ -14,6 +14,7 @@ from intercom import __version__
 from intercom.control.server import Answer, Handler, Refused
 from intercom.core.actions import Dial, HangUp, RecordAccess, Release
 from intercom.core.events import CallRequested, DigitReceived, HangUpRequested, OpenRequested
+from intercom.core.policy import Mode
 from intercom.core.state import Calling, Ending, Offered, Talking
 from intercom.journal.store import Journal
 from intercom.runtime import Runtime, Step
@@ -109,6 +110,8 @@ class Controls:
             "state": type(phase).__name__.lower(),
             "direction": "in" if incoming else "out",
             "peer": ended.peer,
+            "mode": Mode.TALK.value if isinstance(ended, Calling) else ended.mode.value,
+            "diverted_by": "" if isinstance(ended, Calling) else ended.diverted_by,
             "since": since,
             **(flow or {"codec": None, "secure": False, "rx": None, "tx": None}),
         }

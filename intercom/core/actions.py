@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from intercom.core.guide import Lamp, Tone
+from intercom.core.policy import Mode
 from intercom.core.ringing import Outcome
 
 
@@ -23,9 +24,10 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Accept an offered call with 200."""
+    """Accept an offered call with 200; the mode says who hears whom."""
 
     call: int
+    mode: Mode = Mode.TALK
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,10 @@ class Lock:
 
 @dataclass(frozen=True, slots=True)
 class RecordCall:
-    """Keep how a call went; `button` is None if no button placed it, `seconds` the time talked."""
+    """Keep how a call went; `button` is None if no button placed it, `seconds` the time talked.
+
+    `diverted_by` is whose telephone sent the call on to the station, "" if nobody's.
+    """
 
     direction: str
     button: str | None
@@ -82,6 +87,7 @@ class RecordCall:
     outcome: Outcome
     reason: str
     seconds: float
+    diverted_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

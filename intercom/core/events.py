@@ -55,10 +55,11 @@ class OpenRequested:
 
 @dataclass(frozen=True, slots=True)
 class CallOffered:
-    """A permitted peer calls the station."""
+    """A peer calls the station; `diverted_by` is whose telephone sent the call on, "" if nobody's."""
 
     call: int
     peer: str
+    diverted_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

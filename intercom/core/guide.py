@@ -6,6 +6,7 @@ Both are derived from the state alone, so a lamp can never disagree with what th
 from enum import StrEnum
 from typing import assert_never
 
+from intercom.core.policy import Mode
 from intercom.core.ringing import Outcome
 from intercom.core.state import Calling, Concluded, Ending, Idle, Off, Offered, State, Talking
 
@@ -18,6 +19,7 @@ class Lamp(StrEnum):
     CALLING = "calling"
     RINGING = "ringing"
     TALKING = "talking"
+    ANNOUNCEMENT = "announcement"
     DOOR_OPEN = "door_open"
     FAULT = "fault"
     BUSY = "busy"
@@ -56,6 +58,8 @@ def lamp_of(state: State) -> Lamp:
             return Lamp.RINGING if rang else Lamp.CALLING
         case Offered():
             return Lamp.RINGING
+        case Talking(mode=Mode.ANNOUNCE):
+            return Lamp.ANNOUNCEMENT
         case Talking():
             return Lamp.TALKING
         case Ending(targets=targets):

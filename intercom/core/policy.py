@@ -4,7 +4,8 @@ A policy is made once from the settings. All times are seconds.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,22 @@ class Door:
         return f"Door(release_seconds={self.release_seconds}, codes=*** x {len(self.codes)})"
 
 
+class Mode(StrEnum):
+    """Who hears whom in a call that comes in."""
+
+    TALK = "talk"
+    LISTEN = "listen"
+    ANNOUNCE = "announce"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """How somebody's call is taken: with or without a press, and who hears whom then."""
+
+    automatic: bool = False
+    mode: Mode = Mode.TALK
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Everything `step` needs to know beyond the state.
@@ -34,8 +51,8 @@ class Policy:
     Attributes:
         buttons: for each button the targets that it rings, one after another.
         doors: the doors that can be released.
-        permitted: addresses that may call the station: `sip:user@host`, or `sip:*@host` for a whole domain.
-        answer_automatically: whether a permitted call is answered without a press.
+        callers: addresses that may call the station, and how they are answered: `sip:user@host`, or
+            `sip:*@host` for the others of a domain.
         settle_seconds: a button counts as pressed once it has been down this long in all.
         repeat_seconds: a press this soon after the one before is impatience, not a new wish.
         ring_seconds: how long an incoming call, or one asked for by an operator, may ring.
@@ -47,8 +64,7 @@ class Policy:
 
     buttons: Mapping[str, tuple[Target, ...]]
     doors: Mapping[str, Door]
-    permitted: frozenset[str] = frozenset()
-    answer_automatically: bool = False
+    callers: Mapping[str, Caller] = field(default_factory=dict)
     settle_seconds: float = 0.03
     repeat_seconds: float = 2.0
     ring_seconds: float = 30.0

@@ -6,7 +6,7 @@ All times are on one monotonic clock, in seconds.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from intercom.core.policy import Target
+from intercom.core.policy import Mode, Target
 from intercom.core.ringing import Outcome
 
 
@@ -40,11 +40,15 @@ class Offered:
     peer: str
     until: float
     accepted: bool = False
+    mode: Mode = Mode.TALK
+    diverted_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Talking:
-    """The microphone is live. `digits` is the code typed so far, forgotten at `digits_until`.
+    """Both sides have agreed; the microphone is live but for an announcement.
+
+    `digits` is the code typed so far, forgotten at `digits_until`.
 
     `wrong` counts the wrong codes of this call, since the last right one.
     """
@@ -58,6 +62,8 @@ class Talking:
     digits: str = field(default="", repr=False)
     digits_until: float = 0.0
     wrong: int = 0
+    mode: Mode = Mode.TALK
+    diverted_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

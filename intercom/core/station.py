@@ -8,7 +8,7 @@ is pressed at all times, and a network repeats itself.
 from dataclasses import replace
 from typing import assert_never
 
-from intercom.core.access import LONGEST_CODE, door_for
+from intercom.core.access import LONGEST_CODE, caller_of, door_for
 from intercom.core.actions import (
     Action,
     Alert,
@@ -61,6 +61,7 @@ from intercom.core.state import (
 Result = tuple[State, tuple[Action, ...]]
 
 BUSY_HERE = 486
+FORBIDDEN = 403
 MOST_WRONG_CODES = 5
 TEMPORARILY_UNAVAILABLE = 480
 
@@ -111,8 +112,8 @@ def _handle(state: State, event: Event, now: float, policy: Policy) -> Result:
             return _hang_up(state, now, policy)
         case OpenRequested(door):
             return _open(state, door, "operator", "", now, policy)
-        case CallOffered(call, peer):
-            return _offer(state, call, peer, now, policy)
+        case CallOffered():
+            return _offer(state, event, now, policy)
         case CallRang(call, early_media):
             return _rang(state, call, early_media), ()
         case CallAnswered(call):
@@ -204,7 +205,7 @@ def _press(state: State, button: str, now: float, policy: Policy) -> Result:
         case Idle():
             return _dial(state, button, targets, now)
         case Offered(accepted=False) as phase:
-            return replace(state, phase=replace(phase, accepted=True)), (Answer(phase.call),)
+            return replace(state, phase=replace(phase, accepted=True)), (Answer(phase.call, phase.mode),)
         case _ if repeated:
             return state, ()
         case Concluded():
@@ -249,17 +250,28 @@ def _answered(state: State, call: int, now: float, policy: Policy) -> State:
             phase = Talking(call, "out", calling.button, calling.peer, since=now, until=until)
             return replace(state, phase=phase)
         case Offered(call=current, accepted=True) as offered if current == call:
-            return replace(state, phase=Talking(call, "in", None, offered.peer, since=now, until=until))
+            phase = Talking(call, "in", None, offered.peer, since=now, until=until)
+            return replace(state, phase=replace(phase, mode=offered.mode, diverted_by=offered.diverted_by))
         case _:
             return state
 
 
-def _offer(state: State, call: int, peer: str, now: float, policy: Policy) -> Result:
+def _offer(state: State, offer: CallOffered, now: float, policy: Policy) -> Result:
+    caller = caller_of(policy.callers, offer.peer)
+    if caller is None:
+        return state, (Refuse(offer.call, FORBIDDEN),)
     if not isinstance(state.phase, Idle | Concluded):
-        return state, (Refuse(call, BUSY_HERE),)
-    accepted = policy.answer_automatically
-    phase = Offered(call, peer, until=now + policy.ring_seconds, accepted=accepted)
-    return replace(state, phase=phase), (Answer(call) if accepted else Alert(call),)
+        return state, (Refuse(offer.call, BUSY_HERE),)
+    phase = Offered(
+        offer.call,
+        offer.peer,
+        until=now + policy.ring_seconds,
+        accepted=caller.automatic,
+        mode=caller.mode,
+        diverted_by=offer.diverted_by,
+    )
+    answer = Answer(offer.call, caller.mode) if caller.automatic else Alert(offer.call)
+    return replace(state, phase=phase), (answer,)
 
 
 def _hang_up(state: State, now: float, policy: Policy) -> Result:
@@ -323,7 +335,8 @@ def _record(ending: Ending, reason: str) -> RecordCall:
     else:
         direction = "out" if isinstance(ended, Calling) else "in"
     button = None if isinstance(ended, Offered) else ended.button
-    return RecordCall(direction, button, ended.peer, ending.outcome, reason, ending.talked)
+    diverted_by = "" if isinstance(ended, Calling) else ended.diverted_by
+    return RecordCall(direction, button, ended.peer, ending.outcome, reason, ending.talked, diverted_by)
 
 
 # The door

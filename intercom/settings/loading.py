@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from intercom.core.policy import Door, Policy, Target
-from intercom.settings.schema import SYSTEM_AUTHORITIES, Settings
+from intercom.core.policy import Caller, Door, Mode, Policy, Target
+from intercom.settings.schema import SYSTEM_AUTHORITIES, Incoming, Settings
 
 LARGEST_FILE = 1 << 20
 
@@ -200,6 +200,12 @@ def read_password(name: str, settings_file: Path) -> str:
     return text
 
 
+def callers(incoming: Incoming) -> dict[str, Caller]:
+    """Make of the settings who may call, and how each is answered."""
+    ways = [(uri, incoming) for uri in incoming.permit] + [(peer.uri, peer) for peer in incoming.peer]
+    return {uri: Caller(way.answer == "automatic", Mode(way.mode)) for uri, way in ways}
+
+
 def policy(settings: Settings) -> Policy:
     """Make the core's rules out of the settings."""
     return Policy(
@@ -211,8 +217,7 @@ def policy(settings: Settings) -> Policy:
             door.name: Door(door.release_seconds, frozenset(code.dtmf for code in door.codes))
             for door in settings.door
         },
-        permitted=frozenset(settings.incoming.permit),
-        answer_automatically=settings.incoming.answer == "automatic",
+        callers=callers(settings.incoming),
         settle_seconds=settings.timing.settle_seconds,
         repeat_seconds=settings.timing.repeat_seconds,
         talk_seconds=settings.timing.talk_seconds,

@@ -236,11 +236,30 @@ class Sound(_Section):
     device: Device = "none"
 
 
-class Incoming(_Section):
-    """Who may call the station, and whether a press is needed to answer."""
+class _Taken(_Section):
+    answer: Literal["press", "automatic"] = "press"
+    mode: Literal["talk", "listen", "announce"] = "talk"
+
+
+class Peer(_Taken):
+    """Somebody whose calls are taken in a way of their own."""
+
+    uri: Permit
+
+
+class Incoming(_Taken):
+    """Who may call the station, whether a press is needed to answer, and who hears whom then."""
 
     permit: list[Permit] = []
-    answer: Literal["press", "automatic"] = "press"
+    peer: list[Peer] = []
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        named = [*self.permit, *(peer.uri for peer in self.peer)]
+        for uri in named:
+            if named.count(uri) > 1:
+                raise ValueError(f"{uri} may call in one way only: name it once")
+        return self
 
 
 class Timing(_Section):

@@ -25,7 +25,7 @@ class Owner(Protocol):
     def registered(self, news: RegistrationChanged) -> None:
         """The registrar has answered, or never will."""
 
-    def offered(self, account: "Account", call_id: int) -> None:
+    def offered(self, account: "Account", call_id: int, invite: str) -> None:
         """An INVITE has come in."""
 
 
@@ -55,7 +55,7 @@ class Account(pj.Account):
 
     @guarded
     def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:
-        self._owner.offered(self, prm.callId)
+        self._owner.offered(self, prm.callId, prm.rdata.wholeMsg)
 
 
 def own_address(address: str, port: int) -> str:

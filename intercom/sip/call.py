@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pjsua2 as pj
 
 from intercom.core.events import CallRang, DigitReceived
+from intercom.core.policy import Mode
 from intercom.sip.callbacks import guarded
 from intercom.sip.digits import DigitFilter
 from intercom.sip.targets import Server
@@ -44,7 +45,7 @@ class Owner(Protocol):
     def end(self, number: int) -> None:
         """Hang up."""
 
-    def join(self, media: pj.AudioMedia, *, microphone: bool) -> None:
+    def join(self, media: pj.AudioMedia, *, speaker: bool, microphone: bool) -> None:
         """Join a call's sound to the door."""
 
 
@@ -62,6 +63,7 @@ class Call(pj.Call):
         super().__init__(account, call_id)
         self.number = number
         self.dialled = call_id == pj.INVALID_ID
+        self.mode = Mode.TALK
         self.server = server
         self._owner = owner
         self._digits = DigitFilter()
@@ -119,10 +121,14 @@ class Call(pj.Call):
                 self._in_the_clear = True
 
     def connect(self, *, microphone: bool) -> bool:
-        """Join the call's active audio to the door; the microphone only once the call is answered."""
+        """Join the call's audio to the door as its mode says; the microphone only once it is answered."""
         if self.audio() is None:
             return False
-        self._owner.join(self.getAudioMedia(FIRST_ACTIVE), microphone=microphone)
+        self._owner.join(
+            self.getAudioMedia(FIRST_ACTIVE),
+            speaker=self.mode is not Mode.LISTEN,
+            microphone=microphone and self.mode is not Mode.ANNOUNCE,
+        )
         return True
 
     def audio(self) -> int | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from intercom.core.policy import Caller
 from intercom.settings.schema import Account
 from intercom.sip.certificate import Trust
 
@@ -85,7 +86,8 @@ class LineConfig:
         device: finds the sound device's ALSA PCM name each time that it is to be opened, so that a card
             may come back; raises OSError or ValueError with the reason. None for a station without sound.
             Called on the SIP thread.
-        permits: tells whether a peer (`sip:user@host`) may call the station. Called on the SIP thread.
+        caller: tells how the call of a peer (`sip:user@host`) is taken; None for one who may not call. Called
+            on the SIP thread.
         agent: the User-Agent (RFC 3261 section 20.41).
     """
 
@@ -94,5 +96,5 @@ class LineConfig:
     port: int
     name_servers: Sequence[tuple[str, int]]
     device: Callable[[], str] | None
-    permits: Callable[[str], bool]
+    caller: Callable[[str], Caller | None]
     agent: str

@@ -16,6 +16,7 @@ import pjsua2 as pj
 
 from intercom.core.events import CallAnswered, CallEnded, CallOffered, HealthChanged
 from intercom.core.guide import Tone
+from intercom.core.policy import Mode
 from intercom.sip.account import Account, account_config, own_address
 from intercom.sip.call import IN_THE_CLEAR, Call
 from intercom.sip.callbacks import guarded, words
@@ -24,7 +25,7 @@ from intercom.sip.registration import ConnectionLost, NotTrusted, RegistrationCh
 from intercom.sip.sound import BRIDGE_HERTZ, Sound
 from intercom.sip.targets import Server
 from intercom.sip.transports import refusal, secured
-from intercom.sip.wire import address_of, printable
+from intercom.sip.wire import address_of, asserted_in, diverted_by, printable
 from intercom.sip.worker import Later
 
 log = logging.getLogger(__name__)
@@ -323,17 +324,28 @@ class Engine:
             del old
             self._place(number, self._account)
 
-    def offered(self, account: Account, call_id: int) -> None:
-        """Take an INVITE: refuse it at once unless its sender may call, else ask the core."""
+    def offered(self, account: Account, call_id: int, invite: str) -> None:
+        """Take an INVITE: refuse it at once unless its sender may call, else ask the core.
+
+        Everybody whom it names as its caller must be permitted, and in the same way.
+        """
         self._offers -= 1
         call = Call(self, account, self._offers, account.server, call_id)
         self._calls[self._offers] = call
-        peer = printable(address_of(call.getInfo().remoteUri))
-        if self._config.permits(peer):
-            self.tell(CallOffered(call.number, peer))
+        named = [printable(address_of(call.getInfo().remoteUri)), *map(printable, asserted_in(invite))]
+        ways = {self._config.caller(name) for name in named}
+        if len(ways) == 1 and None not in ways:
+            self.tell(CallOffered(call.number, named[-1], printable(diverted_by(invite))))
         else:
-            log.info("refused a call from %s: not permitted by the settings", peer)
+            log.info("refused a call from %s: not permitted by the settings", ", ".join(named))
             self.respond(call.number, pj.PJSIP_SC_FORBIDDEN)
+
+    def answer(self, number: int, mode: Mode) -> None:
+        """Accept an offered call. An offer in which nothing fits is refused by pjsip (488)."""
+        call = self._calls.get(number)
+        if call is not None:
+            call.mode = mode
+            self.respond(number, pj.PJSIP_SC_OK)
 
     def respond(self, number: int, status: int) -> None:
         """Answer an offered call: 180, 200, or a refusal."""
@@ -407,9 +419,9 @@ class Engine:
         """Play a tone at the door in place of the one before."""
         self._sound.play(tone)
 
-    def join(self, media: pj.AudioMedia, *, microphone: bool) -> None:
-        """Let the far end be heard at the door and, once answered, the door at the far end."""
-        self._sound.join(media, microphone=microphone)
+    def join(self, media: pj.AudioMedia, *, speaker: bool, microphone: bool) -> None:
+        """Let the far end be heard at the door, and the door at the far end."""
+        self._sound.join(media, speaker=speaker, microphone=microphone)
 
     def _sounds(self) -> bool:
         """Whether a call has sound now."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from intercom.core.events import CallEnded, CallOffered, Event, HealthChanged
 from intercom.core.guide import Tone
+from intercom.core.policy import Mode
 from intercom.sip.config import LineConfig
 from intercom.sip.names import NameServers
 from intercom.sip.probe import is_there
@@ -87,6 +88,10 @@ class Line:
         """Place a call."""
         self._calls.add(call)
         self._worker.submit(lambda engine: engine.dial(call, to))
+
+    def answer(self, call: int, mode: Mode) -> None:
+        """Accept an offered call."""
+        self._worker.submit(lambda engine: engine.answer(call, mode))
 
     def respond(self, call: int, status: int) -> None:
         """Answer an offered call with a SIP status."""

@@ -68,10 +68,11 @@ class Sound:
         if not cadence.repeats:
             self._later(cadence.seconds, functools.partial(self._played, tone))
 
-    def join(self, media: pj.AudioMedia, *, microphone: bool) -> None:
-        """Let the far end be heard at the door and, once answered, the door at the far end."""
+    def join(self, media: pj.AudioMedia, *, speaker: bool, microphone: bool) -> None:
+        """Let the far end be heard at the door, and the door at the far end."""
         self._open()
-        media.startTransmit(self._speaker())
+        if speaker:
+            media.startTransmit(self._speaker())
         if microphone:
             self._devices.getCaptureDevMedia().startTransmit(media)
 

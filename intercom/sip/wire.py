@@ -14,6 +14,8 @@ _NAME_ADDR = re.compile(
     r'(?:"(?:[^"\\]|\\.)*"|[^<>"]*)\s*<(?P<inner>[^<>"]*)>[^<>"]*|(?P<plain>[^<>"]*)', re.DOTALL
 )
 
+_VALUE = re.compile(r'(?:"(?:[^"\\]|\\.)*"|<[^<>]*>|[^,"<])+')
+
 
 def printable(text: str) -> str:
     """Words of the network for log, journal and terminal: nothing in them can move a cursor."""
@@ -34,6 +36,29 @@ def address_of(uri: str) -> str:
     user, at, host = rest.rpartition("@")
     host = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
     return f"{scheme.lower()}:{user}{at}{host.lower()}"
+
+
+def asserted_in(message: str) -> list[str]:
+    """Who calls, as a server says that knows (P-Asserted-Identity, RFC 3325); a mere number says nothing."""
+    names = (address_of(value) for value in _values(message, "P-Asserted-Identity"))
+    return [name for name in names if not name.startswith("tel:")]
+
+
+def diverted_by(message: str) -> str:
+    """Whose telephone sent a call on to us, the last one if several did; "" if none.
+
+    That is the first Diversion (RFC 5806 section 6.2), or the one before ourselves in History-Info (RFC 7044
+    section 5).
+    """
+    diverted = _values(message, "Diversion")[:1] or _values(message, "History-Info")[-2:-1]
+    return address_of(diverted[0]) if diverted else ""
+
+
+def _values(message: str, name: str) -> list[str]:
+    """The values of a header, from the top: in several headers, between commas, in lines that go on."""
+    head = re.split(r"\r?\n\r?\n", message, maxsplit=1)[0]
+    lines = re.findall(rf"^{name}[ \t]*:((?:.*\r?\n[ \t])*.*)$", head, re.IGNORECASE | re.MULTILINE)
+    return [value.strip() for line in lines for value in _VALUE.findall(line) if value.strip()]
 
 
 def is_bound(answer: str) -> bool:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.demo.counterpart import Counterpart
 from deploy.demo.phone import Phone
+from deploy.demo.program import free_port
 from deploy.demo.sipp import Sipp
 from deploy.demo.site import Site
 from deploy.demo.station import Station, settings
@@ -17,6 +19,7 @@ from tests.integration.conftest import USERS
 Door = Callable[..., Station]
 Scripted = Callable[[str], Sipp]
 Flat = Callable[..., Phone]
+Served = Callable[..., tuple[Station, Counterpart]]
 
 
 @pytest.fixture
@@ -66,5 +69,26 @@ def flat(tmp_path: Path, site: Site, parts: ExitStack) -> Flat:
         phone = parts.enter_context(Phone(tmp_path / user, site.account(user), **options))  # type: ignore[arg-type]
         phone.wait_registered()
         return phone
+
+    return start
+
+
+@pytest.fixture
+def served(tmp_path: Path, parts: ExitStack) -> Served:
+    """Start a station that is registered at a scripted server, which rings as flat1 too."""
+
+    def start(*, more: str = "", **options: object) -> tuple[Station, Counterpart]:
+        port = free_port()
+        server = parts.enter_context(Counterpart(port))
+        text = settings(
+            server.account(),
+            [("sip:flat1@site.example", 20)],
+            more=f"[sip]\nport = {port}\n{more}",
+            **options,  # type: ignore[arg-type]
+        )
+        station = parts.enter_context(Station(tmp_path / "door", server.account().password, text))
+        server.wait("REGISTER")
+        station.wait_registered()
+        return station, server
 
     return start

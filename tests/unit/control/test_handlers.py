@@ -97,12 +97,13 @@ async def test_a_call_from_ring_to_end_is_in_the_status(tmp_path: Path) -> None:
         place.runtime.post(HangUpRequested())
         _, ending = await ask(place.path, get("/status"))
     assert ringing["call"] == {
-        "id": 1, "state": "calling", "direction": "out", "peer": FLAT, "since": None, **NO_FLOW
+        "id": 1, "state": "calling", "direction": "out", "peer": FLAT, "mode": "talk",
+        "diverted_by": "", "since": None, **NO_FLOW
     }  # fmt: skip
     since = datetime.fromisoformat(talking["call"].pop("since"))
     assert timedelta(seconds=38) < datetime.now(UTC) - since < timedelta(seconds=60)
     expected = {"id": 1, "state": "talking", "direction": "out", "peer": FLAT, **place.line.flow}
-    assert talking["call"] == expected
+    assert talking["call"] == expected | {"mode": "talk", "diverted_by": ""}
     assert talking["state"] == "talking"
     assert ending["call"]["state"] == "ending"
     assert ending["call"]["since"] is not None
@@ -111,13 +112,14 @@ async def test_a_call_from_ring_to_end_is_in_the_status(tmp_path: Path) -> None:
 @live
 async def test_an_incoming_call_is_in_the_status(tmp_path: Path) -> None:
     async with open_site(tmp_path) as place:
-        place.runtime.post(CallOffered(-1, GUARD))
+        place.runtime.post(CallOffered(-1, FLAT, GUARD))
         _, offered = await ask(place.path, get("/status"))
         place.runtime.post(ButtonPressed("bell"))
         place.runtime.post(CallAnswered(-1))
         _, talking = await ask(place.path, get("/status"))
     for data in (offered, talking):
-        assert (data["call"]["direction"], data["call"]["peer"], data["call"]["id"]) == ("in", GUARD, -1)
+        assert (data["call"]["direction"], data["call"]["peer"], data["call"]["id"]) == ("in", FLAT, -1)
+        assert (data["call"]["mode"], data["call"]["diverted_by"]) == ("talk", GUARD)
 
 
 @timeless

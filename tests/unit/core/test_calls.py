@@ -4,7 +4,7 @@ from typing import cast
 
 import pytest
 
-from intercom.core.access import permits
+from intercom.core.access import caller_of
 from intercom.core.actions import (
     Alert,
     Answer,
@@ -34,10 +34,10 @@ from intercom.core.events import (
     TimePassed,
 )
 from intercom.core.guide import Lamp, Tone
-from intercom.core.policy import Policy
+from intercom.core.policy import Caller, Mode, Policy
 from intercom.core.ringing import Outcome
 from intercom.core.state import Calling, Concluded, Idle, Off, Offered, Talking, next_deadline
-from tests.fakes import FLAT, OFFICE, POLICY, Story
+from tests.fakes import FLAT, GUARD, OFFICE, POLICY, Story
 
 # Out
 
@@ -182,15 +182,23 @@ def test_there_is_nothing_to_hang_up_while_idle() -> None:
 
 
 def test_who_may_call() -> None:
-    permitted = POLICY.permitted
-    assert permits(permitted, "sip:FLAT1@Site.Example")
-    assert permits(permitted, "sip:anyone@home.example")
-    assert not permits(permitted, "sip:flat2@site.example")
-    assert not permits(permitted, "sip:home.example")
-    assert not permits(permitted, "@home.example")
-    assert not permits(permitted, "sip:flat1@")
-    assert not permits(permitted, "")
-    assert not permits(frozenset(), FLAT)
+    one, others = Caller(automatic=True), Caller(mode=Mode.ANNOUNCE)
+    callers = {FLAT: one, "sip:*@site.example": others}
+    assert caller_of(callers, "sip:FLAT1@Site.Example") is one
+    assert caller_of(callers, "sip:anyone@site.example") is others
+    assert caller_of(callers, "sip:flat1@home.example") is None
+    assert caller_of(callers, "sip:site.example") is None
+    assert caller_of(callers, "@site.example") is None
+    assert caller_of(callers, "sip:flat1@") is None
+    assert caller_of(callers, "") is None
+    assert caller_of({}, FLAT) is None
+
+
+def test_who_is_not_permitted_is_refused_whatever_the_station_does() -> None:
+    story = Story()
+    assert story.tell(CallOffered(-1, GUARD)) == [Refuse(-1, 403)]
+    story.press()
+    assert story.tell(CallOffered(-2, GUARD)) == [Refuse(-2, 403)]
 
 
 def test_a_permitted_caller_rings_at_the_door_and_a_press_answers() -> None:
@@ -225,9 +233,37 @@ def test_without_a_press_nothing_is_answered() -> None:
 
 
 def test_automatic_answering() -> None:
-    story = Story(Policy(POLICY.buttons, POLICY.doors, answer_automatically=True))
+    story = Story(Policy(POLICY.buttons, POLICY.doors, {FLAT: Caller(automatic=True)}))
     assert story.tell(CallOffered(-1, FLAT)) == [Answer(-1), ShowLamp(Lamp.RINGING)]
     assert story.tell(CallAnswered(-1)) == [ShowLamp(Lamp.TALKING)]
+
+
+@pytest.mark.parametrize("automatic", [True, False])
+@pytest.mark.parametrize(("mode", "lamp"), [(Mode.LISTEN, Lamp.TALKING), (Mode.ANNOUNCE, Lamp.ANNOUNCEMENT)])
+def test_one_way_calls_and_the_lamp_that_tells_of_the_microphone(
+    mode: Mode, lamp: Lamp, automatic: bool
+) -> None:
+    story = Story(Policy(POLICY.buttons, POLICY.doors, {FLAT: Caller(automatic, mode)}))
+    taken = story.tell(CallOffered(-1, FLAT)) if automatic else []
+    if not automatic:
+        story.tell(CallOffered(-1, FLAT))
+        taken = story.press()
+    assert taken[0] == Answer(-1, mode)
+    assert story.tell(CallAnswered(-1)) == [ShowLamp(lamp)]
+    story.wait(3)
+    assert story.press()[0] == HangUp(-1)
+
+
+def test_it_is_kept_who_sent_a_call_on() -> None:
+    story = Story()
+    story.tell(CallOffered(-1, FLAT, GUARD))
+    assert story.end(-1, 487, "Request Terminated")[0] == RecordCall(
+        "in", None, FLAT, Outcome.CANCELLED, "Request Terminated", 0.0, GUARD
+    )
+    story.tell(CallOffered(-2, FLAT, GUARD))
+    story.press()
+    story.tell(CallAnswered(-2))
+    assert story.end(-2)[0] == RecordCall("in", None, FLAT, Outcome.ANSWERED, "OK", 0.0, GUARD)
 
 
 def test_an_incoming_call_that_nobody_answers_is_ended() -> None:

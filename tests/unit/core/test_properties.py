@@ -40,7 +40,7 @@ from intercom.core.events import (
     TimePassed,
 )
 from intercom.core.guide import Lamp, Tone, lamp_of, tone_of
-from intercom.core.policy import Door, Policy, Target
+from intercom.core.policy import Caller, Door, Mode, Policy, Target
 from intercom.core.state import Idle, Off, State, next_deadline
 from intercom.core.station import step
 from intercom.runtime import Step
@@ -50,10 +50,22 @@ CODES = {"front": "47*11#", "gate": "*0*#"}  # stars: no number looks like one
 POLICY = Policy(
     buttons={"bell": (Target(FLAT, 25),), "office": (Target(OFFICE, 20), Target(GUARD, 15))},
     doors={"front": Door(5, frozenset({CODES["front"]})), "gate": Door(3, frozenset({CODES["gate"]}))},
+    callers={FLAT: Caller(), "sip:*@home.example": Caller()},
 )
-AUTOMATIC = Policy(POLICY.buttons, POLICY.doors, answer_automatically=True)
+AUTOMATIC = Policy(POLICY.buttons, POLICY.doors, {FLAT: Caller(automatic=True)})
+ONE_WAY = Policy(
+    POLICY.buttons,
+    POLICY.doors,
+    {FLAT: Caller(automatic=True, mode=Mode.ANNOUNCE), "sip:*@home.example": Caller(mode=Mode.LISTEN)},
+)
 HASTY = Policy(
-    POLICY.buttons, POLICY.doors, settle_seconds=0, repeat_seconds=0, outcome_seconds=0, hang_up_seconds=0.01
+    POLICY.buttons,
+    POLICY.doors,
+    POLICY.callers,
+    settle_seconds=0,
+    repeat_seconds=0,
+    outcome_seconds=0,
+    hang_up_seconds=0.01,
 )
 
 buttons = st.sampled_from(["bell", "office", "no such button"])
@@ -93,7 +105,7 @@ def happenings(draw: st.DrawFn) -> list[tuple[float, Event]]:
         if kind == 0:
             offered -= 1  # the SIP side numbers each offer anew
             happened.append(
-                (pause, CallOffered(offered, draw(st.sampled_from([FLAT, "sip:x@home.example"]))))
+                (pause, CallOffered(offered, draw(st.sampled_from([FLAT, "sip:x@home.example", GUARD]))))
             )
         elif kind == 1:
             call = draw(calls)
@@ -113,7 +125,7 @@ def happenings(draw: st.DrawFn) -> list[tuple[float, Event]]:
     return happened
 
 
-policies = st.sampled_from([POLICY, AUTOMATIC, HASTY])
+policies = st.sampled_from([POLICY, AUTOMATIC, ONE_WAY, HASTY])
 
 
 @dataclass
@@ -124,6 +136,7 @@ class World:
     locks_at: dict[str, float] = field(default_factory=dict)
     live: set[int] = field(default_factory=set)
     established: set[int] = field(default_factory=set)
+    announcing: set[int] = field(default_factory=set)
     hung_up: dict[int, float] = field(default_factory=dict)
     typed: str = ""
     typing_until: float = 0.0
@@ -165,8 +178,10 @@ class World:
                 self._begin(call, now)
             case Alert(call):
                 self._begin(call, now, answered=False)
-            case Answer(call):
+            case Answer(call, mode):
                 self.live.add(call)
+                if mode is Mode.ANNOUNCE:
+                    self.announcing.add(call)
             case HangUp(call):
                 assert call in self.live or call < 0, "only what lives can be hung up"
                 self.hung_up[call] = now + self.policy.hang_up_seconds
@@ -232,7 +247,8 @@ def look(world: World, state: State, event: Event, now: float, actions: tuple[Ac
     assert world.lamp is lamp_of(state), "the lamp tells what the station does"
     assert world.tone is tone_of(state), "the tone tells what the station does"
     if world.lamp is not Lamp.DOOR_OPEN:
-        assert (world.lamp is Lamp.TALKING) == bool(world.established), "it tells when the microphone is live"
+        live = world.established - world.announcing
+        assert (world.lamp is Lamp.TALKING) == bool(live), "it tells when the microphone is live"
     deadline = next_deadline(state, world.policy.settle_seconds)
     assert deadline is None or deadline > now, "what is due is done"
     if isinstance(state.phase, Off):

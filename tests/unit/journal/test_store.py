@@ -55,6 +55,7 @@ def test_records_are_kept_in_order_with_their_time(opened: Opened, tmp_path: Pat
         "outcome": "busy",
         "reason": "Busy Here",
         "seconds": 0.0,
+        "diverted_by": "",
     }
     assert access == {
         "id": 2,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from intercom.core.policy import Door, Policy, Target
+from intercom.core.policy import Caller, Door, Mode, Policy, Target
 from intercom.settings.loading import LARGEST_FILE, WrongSettings, load, policy, read_password
 from intercom.settings.schema import Settings
 
@@ -51,6 +51,10 @@ device = "none"
 [incoming]
 permit = ["sip:Flat1@Site.Example", "sip:*@home.example"]
 answer = "automatic"
+
+[[incoming.peer]]
+uri = "sip:Concierge@Site.Example"
+mode = "listen"
 
 [timing]
 settle_seconds = 0.05
@@ -146,8 +150,11 @@ def test_the_policy_that_a_file_makes(write: Write) -> None:
     assert policy(load(write(VALID))) == Policy(
         buttons={"bell": (Target("sip:flat1@site.example", 25), Target("sip:guard@site.example", 30))},
         doors={"front": Door(5, frozenset({"4711#", "0*0#"}))},
-        permitted=frozenset({"sip:flat1@site.example", "sip:*@home.example"}),
-        answer_automatically=True,
+        callers={
+            "sip:flat1@site.example": Caller(automatic=True),
+            "sip:*@home.example": Caller(automatic=True),
+            "sip:concierge@site.example": Caller(mode=Mode.LISTEN),
+        },
         settle_seconds=0.05,
         repeat_seconds=1,
         talk_seconds=60,
@@ -158,12 +165,17 @@ def test_the_policy_of_the_shortest_file_answers_nobody_by_itself(write: Write) 
     short = '[station]\nboard = "simulated"\n' + VALID[VALID.index("[[account]]") : VALID.index("[[lamp]]")]
     rules = policy(load(write(short)))
     assert rules.doors == {}
-    assert rules.permitted == frozenset()
-    assert not rules.answer_automatically
+    assert rules.callers == {}
     assert rules == Policy(rules.buttons, {})
 
 
 # Mistakes
+
+
+def test_somebody_who_may_call_in_two_ways(write: Write) -> None:
+    text = VALID.replace("sip:Concierge@Site.Example", "sip:FLAT1@site.example")
+    reason = "sip:flat1@site.example may call in one way only: name it once"
+    assert ("incoming", reason) in mistakes(write(text))
 
 
 def test_every_mistake_is_told_at_once_with_its_key(write: Write) -> None:
@@ -188,8 +200,8 @@ def test_every_mistake_is_told_at_once_with_its_key(write: Write) -> None:
         ("lamp[1].colour", "is not a known setting"),
         ("door[1].release_seconds", "Input should be less than or equal to 60"),
         ("door[1].codes[2].dtmf", "must be 1 to 15 digits or '*', and '#' at the end"),
-        ("incoming.permit[2]", "is not sip:user@host, or sip:*@host for everyone of a domain"),
         ("incoming.answer", "Input should be 'press' or 'automatic'"),
+        ("incoming.permit[2]", "is not sip:user@host, or sip:*@host for everyone of a domain"),
         ("web", "is not a known setting"),
     ]
 

@@ -1,8 +1,8 @@
-"""Who a From value names. Needs pjsua2, which the engine imports."""
+"""Who calls, as the headers of an INVITE name him."""
 
 import pytest
 
-from intercom.sip.wire import address_of
+from intercom.sip.wire import address_of, asserted_in, diverted_by
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,49 @@ from intercom.sip.wire import address_of
 )
 def test_the_address_is_the_address(value: str, address: str) -> None:
     assert address_of(value) == address
+
+
+def invite(*lines: str) -> str:
+    return "\r\n".join(["INVITE sip:door@192.0.2.1 SIP/2.0", *lines, "", "Diversion: <sip:body@bad.example>"])
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        ([], []),
+        (["P-Asserted-Identity: <sip:flat1@site.example>"], ["sip:flat1@site.example"]),
+        (["p-asserted-identity:sip:flat1@site.example;x=1"], ["sip:flat1@site.example"]),
+        (['P-Asserted-Identity: "A, B" <sip:a@b.example>, <tel:+4930123>'], ["sip:a@b.example"]),
+        (
+            ["P-Asserted-Identity: <sip:a@b.example>,", " <sip:c@d.example>"],
+            ["sip:a@b.example", "sip:c@d.example"],
+        ),
+        (["P-Asserted-Identity: <sip:a@b.example>", "P-Asserted-Identity: ><"], ["sip:a@b.example", "sip:"]),
+        (["X-P-Asserted-Identity: <sip:a@b.example>", "P-Asserted-Identity-X: <sip:a@b.example>"], []),
+    ],
+)
+def test_whom_the_server_vouches_for(lines: list[str], names: list[str]) -> None:
+    assert asserted_in(invite(*lines)) == names
+
+
+@pytest.mark.parametrize(
+    ("lines", "address"),
+    [
+        ([], ""),
+        (["Diversion: <sip:flat2@site.example>;reason=unconditional"], "sip:flat2@site.example"),
+        (["Diversion: <sip:last@a.example>, <sip:first@a.example>"], "sip:last@a.example"),
+        (["Diversion: <sip:last@a.example>", "Diversion: <sip:first@a.example>"], "sip:last@a.example"),
+        (["Diversion: <tel:+4930123>"], "tel:+4930123"),
+        (["History-Info: <sip:door@site.example>;index=1"], ""),
+        (
+            [
+                "History-Info: <sip:flat2@site.example?Reason=sip%3Bcause%3D302>;index=1,",
+                "\t<sip:door@site.example;cause=302>;index=1.1;mp=1",
+            ],
+            "sip:flat2@site.example",
+        ),
+        (['Diversion: "', "History-Info: <"], ""),
+    ],
+)
+def test_who_sent_a_call_on(lines: list[str], address: str) -> None:
+    assert diverted_by(invite(*lines)) == address
