@@ -18,13 +18,14 @@ from intercom.core.events import (
     DigitReceived,
     Event,
     HangUpRequested,
+    MessageReceived,
     OpenRequested,
     Stopped,
     StrikeMoved,
     TimePassed,
 )
 from intercom.core.guide import lamp_of, tone_of
-from intercom.core.policy import Door, Policy, Target
+from intercom.core.policy import Caller, Door, Policy, Target
 from intercom.core.ringing import Outcome
 from intercom.core.state import Calling, Concluded, Ending, Idle, Off, Offered, Phase, State, Talking
 from intercom.core.station import step
@@ -36,7 +37,11 @@ NOW, SOON = 1000.0, 1010.0
 OURS, OTHER = 1, -2
 BELL = (Target("sip:flat1@site.example", 25),)
 OFFICE = (Target("sip:office@site.example", 20), Target("sip:guard@site.example", 20))
-POLICY = Policy({"bell": BELL, "office": OFFICE}, {"front": Door(5, frozenset({"5#"}))})
+POLICY = Policy(
+    {"bell": BELL, "office": OFFICE},
+    {"front": Door(5, frozenset({"5#"}), by_message=True)},
+    callers={BELL[0].to: Caller()},
+)
 CALLING = Calling(OURS, "bell", BELL, until=SOON)
 TALKING = Talking(OURS, "out", "bell", BELL[0].to, since=900.0, until=SOON, digits="5", digits_until=SOON)
 
@@ -64,6 +69,7 @@ EVENTS: dict[str, tuple[Event, float]] = {
     "it ended": (CallEnded(OURS, 486, "Busy Here"), NOW),
     "right code completed": (DigitReceived(OURS, "#"), NOW),
     "wrong code completed": (DigitReceived(OURS, "1#"), NOW),
+    "right code in a message": (MessageReceived(BELL[0].to, "5", True), NOW),
     "open requested": (OpenRequested("front"), NOW),
     "open requested, released": (OpenRequested("front"), NOW),
     "strike locked, released": (StrikeMoved("front", False), NOW),

@@ -13,7 +13,13 @@ from typing import Any, Protocol
 from intercom import __version__
 from intercom.control.server import Answer, Handler, Refused
 from intercom.core.actions import Dial, HangUp, RecordAccess, Release
-from intercom.core.events import CallRequested, DigitReceived, HangUpRequested, OpenRequested
+from intercom.core.events import (
+    CallRequested,
+    DigitReceived,
+    HangUpRequested,
+    MessageReceived,
+    OpenRequested,
+)
 from intercom.core.policy import Mode
 from intercom.core.state import Calling, Ending, Offered, Talking
 from intercom.journal.store import Journal
@@ -192,6 +198,8 @@ def _shown(step: Step) -> dict[str, Any]:
     event = asdict(step.event)
     if isinstance(step.event, DigitReceived):
         event["digit"] = "*"  # it may belong to a code
+    elif isinstance(step.event, MessageReceived):
+        event["text"] = "*"  # it may be one
     return {
         "at": step.at,
         "event": {"type": type(step.event).__name__, **event},

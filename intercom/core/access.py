@@ -6,6 +6,7 @@ from hmac import compare_digest
 from intercom.core.policy import Caller, Door
 
 LONGEST_CODE = 16
+_KEYS = frozenset("0123456789*")
 
 
 def caller_of(callers: Mapping[str, Caller], peer: str) -> Caller | None:
@@ -23,8 +24,14 @@ def caller_of(callers: Mapping[str, Caller], peer: str) -> Caller | None:
     return callers.get(f"{user}@{host}") or callers.get(f"sip:*@{host}")
 
 
+def written_code(text: str) -> str | None:
+    """The code that a message consists of, its `#` added where it was left out; None for any other text."""
+    keys = text.strip().removesuffix("#")
+    return f"{keys}#" if 0 < len(keys) < LONGEST_CODE and _KEYS.issuperset(keys) else None
+
+
 def door_for(doors: Mapping[str, Door], code: str) -> str | None:
-    """Return the door that a DTMF code releases, or None. Looks at every code, each in constant time."""
+    """Return the door that a code releases, or None. Looks at every code, each in constant time."""
     found = None
     for name, door in doors.items():
         for known in door.codes:

@@ -1,6 +1,7 @@
 """What is to be done: the only way in which the core touches the world, named in the imperative."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from intercom.core.guide import Lamp, Tone
 from intercom.core.policy import Mode
@@ -101,6 +102,42 @@ class RecordAccess:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class SendMessage:
+    """Write one line to somebody (RFC 3428)."""
+
+    to: str
+    text: str
+
+
+class Presence(StrEnum):
+    """What those who watch the station see (RFC 3863, RFC 4480)."""
+
+    OPEN = "open"
+    BUSY = "busy"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class ShowPresence:
+    """Tell those who watch the station how it is, and why."""
+
+    presence: Presence
+    note: str
+
+
 Action = (
-    Dial | Alert | Answer | Refuse | HangUp | ShowLamp | Play | Release | Lock | RecordCall | RecordAccess
+    Dial
+    | Alert
+    | Answer
+    | Refuse
+    | HangUp
+    | ShowLamp
+    | Play
+    | Release
+    | Lock
+    | RecordCall
+    | RecordAccess
+    | SendMessage
+    | ShowPresence
 )

@@ -99,6 +99,19 @@ class DigitReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """A permitted peer wrote a line; `secure` if it came over TLS."""
+
+    peer: str
+    text: str
+    secure: bool
+
+    def __repr__(self) -> str:
+        """It may be a code: it stays out of logs."""
+        return f"MessageReceived(peer={self.peer!r}, text=*, secure={self.secure})"
+
+
+@dataclass(frozen=True, slots=True)
 class StrikeMoved:
     """A strike was released or locked, by our action or by its own limit."""
 
@@ -132,6 +145,7 @@ Event = (
     | CallAnswered
     | CallEnded
     | DigitReceived
+    | MessageReceived
     | StrikeMoved
     | HealthChanged
     | Stopped

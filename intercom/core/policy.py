@@ -18,10 +18,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """How long a door's strike is released, and which DTMF codes release it (each ends in `#`)."""
+    """How long a door's strike is released, and which DTMF codes release it (each ends in `#`).
+
+    `by_message` is whether a code in a SIP message does, too.
+    """
 
     release_seconds: float
     codes: frozenset[str] = frozenset()
+    by_message: bool = False
 
     def __repr__(self) -> str:
         """Codes are secrets and stay out of logs."""
@@ -44,6 +48,25 @@ class Caller:
     mode: Mode = Mode.TALK
 
 
+class Occasion(StrEnum):
+    """What people are written about."""
+
+    PRESS = "press"
+    MISSED = "missed"
+    RELEASED = "released"
+    REFUSED = "refused"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Who is written to on which occasions; of presses only those of these buttons, if there are any."""
+
+    to: tuple[str, ...]
+    on: frozenset[Occasion]
+    buttons: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Everything `step` needs to know beyond the state.
@@ -53,6 +76,8 @@ class Policy:
         doors: the doors that can be released.
         callers: addresses that may call the station, and how they are answered: `sip:user@host`, or
             `sip:*@host` for the others of a domain.
+        notices: who is written to, and when.
+        publishes: whether watchers are told how the station is.
         settle_seconds: a button counts as pressed once it has been down this long in all.
         repeat_seconds: a press this soon after the one before is impatience, not a new wish.
         ring_seconds: how long an incoming call, or one asked for by an operator, may ring.
@@ -65,6 +90,8 @@ class Policy:
     buttons: Mapping[str, tuple[Target, ...]]
     doors: Mapping[str, Door]
     callers: Mapping[str, Caller] = field(default_factory=dict)
+    notices: tuple[Notice, ...] = ()
+    publishes: bool = False
     settle_seconds: float = 0.03
     repeat_seconds: float = 2.0
     ring_seconds: float = 30.0

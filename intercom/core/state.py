@@ -136,6 +136,8 @@ class State:
         last_press: when the last press was taken, and
         last_button: of which button.
         calls: how many calls have been numbered so far.
+        wrong_messages: how many messages in a row held a wrong code, and
+        deaf_until: until when none is looked at because of them.
     """
 
     phase: Phase = field(default_factory=Idle)
@@ -145,6 +147,8 @@ class State:
     last_press: float = float("-inf")
     last_button: str | None = None
     calls: int = 0
+    wrong_messages: int = 0
+    deaf_until: float = float("-inf")
 
 
 def contact_deadline(contact: Contact, settle_seconds: float) -> float | None:

@@ -8,7 +8,7 @@ is pressed at all times, and a network repeats itself.
 from dataclasses import replace
 from typing import assert_never
 
-from intercom.core.access import LONGEST_CODE, caller_of, door_for
+from intercom.core.access import LONGEST_CODE, caller_of, door_for, written_code
 from intercom.core.actions import (
     Action,
     Alert,
@@ -36,12 +36,14 @@ from intercom.core.events import (
     Event,
     HangUpRequested,
     HealthChanged,
+    MessageReceived,
     OpenRequested,
     Stopped,
     StrikeMoved,
     TimePassed,
 )
 from intercom.core.guide import lamp_of, tone_of
+from intercom.core.notices import messages, presence_of
 from intercom.core.policy import Policy, Target
 from intercom.core.ringing import Outcome, outcome_of
 from intercom.core.state import (
@@ -63,6 +65,8 @@ Result = tuple[State, tuple[Action, ...]]
 BUSY_HERE = 486
 FORBIDDEN = 403
 MOST_WRONG_CODES = 5
+DEAF_SECONDS = 30.0
+LONGEST_DEAF_SECONDS = 900.0
 TEMPORARILY_UNAVAILABLE = 480
 
 
@@ -78,17 +82,19 @@ def step(state: State, event: Event, now: float, policy: Policy) -> Result:
         now: monotonic time in seconds, never less than at the call before.
         policy: the owner's rules.
     """
-    after, due = _expire(state, now, policy)
-    after, actions = _handle(after, event, now, policy)
+    due, actions = _expire(state, now, policy)
+    after, more = _handle(due, event, now, policy)
+    actions += more + messages(due, after, more, policy)
     after, settled = _expire(after, now, policy)
-    return after, due + actions + settled + _guide(state, after)
+    return after, actions + settled + _guide(state, after, policy)
 
 
-def _guide(before: State, after: State) -> tuple[Action, ...]:
-    lamp, tone = lamp_of(after), tone_of(after)
+def _guide(before: State, after: State, policy: Policy) -> tuple[Action, ...]:
+    lamp, tone, presence = lamp_of(after), tone_of(after), presence_of(after)
     return (
         *((ShowLamp(lamp),) if lamp is not lamp_of(before) else ()),
         *((Play(tone),) if tone is not tone_of(before) else ()),
+        *((presence,) if policy.publishes and presence != presence_of(before) else ()),
     )
 
 
@@ -122,6 +128,8 @@ def _handle(state: State, event: Event, now: float, policy: Policy) -> Result:
             return _ended(state, call, status, reason, now, policy)
         case DigitReceived(call, digit):
             return _digit(state, call, digit, now, policy)
+        case MessageReceived(peer, text, secure):
+            return _message(state, peer, text, secure, now, policy)
         case StrikeMoved():
             return state, ()  # told for those who watch; the deadline in the state decides
         case HealthChanged(part, fault):
@@ -140,8 +148,9 @@ def _expire(state: State, now: float, policy: Policy) -> Result:
     """Meet every deadline that is due, the earliest first."""
     actions: tuple[Action, ...] = ()
     while (deadline := next_deadline(state, policy.settle_seconds)) is not None and deadline <= now:
-        state, more = _meet(state, deadline, now, policy)
-        actions += more
+        before = state
+        state, more = _meet(before, deadline, now, policy)
+        actions += more + messages(before, state, more, policy)
     return state, actions
 
 
@@ -366,6 +375,29 @@ def _wrong_code(state: State, phase: Talking, now: float, policy: Policy) -> Res
         return replace(state, phase=phase), (record,)
     state, actions = _give_up(state, phase, Outcome.ANSWERED, None, (), now, policy)
     return state, (record, *actions)
+
+
+def _message(state: State, peer: str, text: str, secure: bool, now: float, policy: Policy) -> Result:
+    """Release a door by a code in a message, where the settings permit it for that door.
+
+    What is no code changes nothing. After a few wrong ones no message is looked at for a while, so that
+    nobody can try them all, and neither journal nor readers are flooded.
+    """
+    code = written_code(text)
+    if code is None or now < state.deaf_until or caller_of(policy.callers, peer) is None:
+        return state, ()
+    if not any(door.by_message for door in policy.doors.values()):
+        return state, ()
+    door = door_for(policy.doors, code) if secure else None
+    if door is not None and policy.doors[door].by_message:
+        return _open(replace(state, wrong_messages=0), door, "message", peer, now, policy)
+    wrong = state.wrong_messages + 1
+    deaf = 0.0
+    if wrong >= MOST_WRONG_CODES:
+        deaf = min(DEAF_SECONDS * 2.0 ** min(wrong - MOST_WRONG_CODES, 10), LONGEST_DEAF_SECONDS)
+    state = replace(state, wrong_messages=wrong, deaf_until=now + deaf)
+    reason = "wrong code" if secure else "the message did not come over TLS"
+    return state, (RecordAccess(None, "message", peer, False, reason),)
 
 
 def _open(state: State, door: str, how: str, peer: str, now: float, policy: Policy) -> Result:

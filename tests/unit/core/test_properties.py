@@ -19,7 +19,9 @@ from intercom.core.actions import (
     Play,
     RecordAccess,
     Release,
+    SendMessage,
     ShowLamp,
+    ShowPresence,
 )
 from intercom.core.events import (
     ButtonDown,
@@ -34,13 +36,15 @@ from intercom.core.events import (
     Event,
     HangUpRequested,
     HealthChanged,
+    MessageReceived,
     OpenRequested,
     Stopped,
     StrikeMoved,
     TimePassed,
 )
 from intercom.core.guide import Lamp, Tone, lamp_of, tone_of
-from intercom.core.policy import Caller, Door, Mode, Policy, Target
+from intercom.core.notices import presence_of
+from intercom.core.policy import Caller, Door, Mode, Notice, Occasion, Policy, Target
 from intercom.core.state import Idle, Off, State, next_deadline
 from intercom.core.station import step
 from intercom.runtime import Step
@@ -57,6 +61,13 @@ ONE_WAY = Policy(
     POLICY.buttons,
     POLICY.doors,
     {FLAT: Caller(automatic=True, mode=Mode.ANNOUNCE), "sip:*@home.example": Caller(mode=Mode.LISTEN)},
+)
+WRITING = Policy(
+    POLICY.buttons,
+    {"front": Door(5, frozenset({CODES["front"]}), by_message=True), "gate": POLICY.doors["gate"]},
+    callers={FLAT: Caller()},
+    notices=(Notice((FLAT, GUARD), frozenset(Occasion)),),
+    publishes=True,
 )
 HASTY = Policy(
     POLICY.buttons,
@@ -90,8 +101,14 @@ parts = st.one_of(
     st.builds(HealthChanged, st.sampled_from(["sound", "pin"]), st.sampled_from([None, "gone"])),
     st.just(TimePassed()),
 )
+written = st.builds(
+    MessageReceived,
+    st.sampled_from([FLAT, "sip:stranger@site.example"]),
+    st.sampled_from([*CODES.values(), "47*11", " 47*11#\n", "1", "hello", "\udce9"]),
+    st.booleans(),
+)
 digits = st.builds(DigitReceived, calls, st.one_of(st.sampled_from("0147#*#"), texts))
-events = st.one_of(presses, operators, sip, digits, parts)
+events = st.one_of(presses, operators, sip, digits, parts, written)
 pauses = st.one_of(st.just(0.0), st.floats(0, 0.05), st.floats(0, 3), st.floats(0, 60), st.just(5.0))
 
 
@@ -125,7 +142,7 @@ def happenings(draw: st.DrawFn) -> list[tuple[float, Event]]:
     return happened
 
 
-policies = st.sampled_from([POLICY, AUTOMATIC, ONE_WAY, HASTY])
+policies = st.sampled_from([POLICY, AUTOMATIC, ONE_WAY, WRITING, HASTY])
 
 
 @dataclass
@@ -143,6 +160,9 @@ class World:
     dialled: int = 0
     lamp: Lamp = Lamp.READY
     tone: Tone = Tone.SILENCE
+    presence: ShowPresence = field(default_factory=lambda: presence_of(State()))
+    wrong: int = 0
+    deaf_until: float = 0.0
 
     def heard(self, event: Event, now: float, actions: tuple[Action, ...]) -> list[str]:
         """Take in what happened; returns the doors that this event permits to open."""
@@ -160,6 +180,8 @@ class World:
                 self.hung_up.pop(call, None)
             case OpenRequested(door):
                 return [door]
+            case MessageReceived(peer, text, secure) if peer in self.policy.callers:
+                return self._wrote(text, secure, now)
             case DigitReceived(call, digit) if call in self.established:
                 if not self.typed or now >= self.typing_until:
                     self.typed, self.typing_until = "", now + self.policy.code_seconds
@@ -167,6 +189,20 @@ class World:
                 if digit == "#":
                     code, self.typed = self.typed, ""
                     return [door for door, known in CODES.items() if known == code]
+        return []
+
+    def _wrote(self, text: str, secure: bool, now: float) -> list[str]:
+        """A right code opens what may be opened so, unless five wrong ones came before it."""
+        code = text.strip().removesuffix("#")
+        if now < self.deaf_until or not any(door.by_message for door in self.policy.doors.values()):
+            return []
+        if secure and code == CODES["front"].removesuffix("#"):
+            self.wrong = 0
+            return ["front"]
+        if code in {"1", *(known.removesuffix("#") for known in CODES.values())}:
+            self.wrong += 1
+            if self.wrong >= 5:
+                self.deaf_until = now + min(30 * 2 ** (self.wrong - 5), 900)
         return []
 
     def did(self, action: Action, now: float, permitted: list[str]) -> None:
@@ -196,6 +232,8 @@ class World:
                 self.lamp = lamp
             case Play(tone):
                 self.tone = tone
+            case ShowPresence():
+                self.presence = action
             case RecordAccess(door=str(door), granted=True):
                 assert door in permitted
 
@@ -231,8 +269,8 @@ def check(world: World, state: State, event: Event, now: float) -> State:
         parts += actions
         look(world, state, each, now, actions)
     assert at_once == state
-    assert [action for action in done if not isinstance(action, ShowLamp | Play)] == [
-        action for action in parts if not isinstance(action, ShowLamp | Play)
+    assert [action for action in done if not isinstance(action, ShowLamp | Play | ShowPresence)] == [
+        action for action in parts if not isinstance(action, ShowLamp | Play | ShowPresence)
     ]
     return state
 
@@ -246,6 +284,12 @@ def look(world: World, state: State, event: Event, now: float, actions: tuple[Ac
     assert all(now < until for until in world.locks_at.values()), "a strike is released past its deadline"
     assert world.lamp is lamp_of(state), "the lamp tells what the station does"
     assert world.tone is tone_of(state), "the tone tells what the station does"
+    assert not world.policy.publishes or world.presence == presence_of(state), "watchers see what it does"
+    if isinstance(event, MessageReceived):
+        refused = [action for action in actions if isinstance(action, RecordAccess) and not action.granted]
+        assert all(action.how == "message" for action in refused)
+    if not world.policy.notices:
+        assert not any(isinstance(action, SendMessage) for action in actions), "nobody wants to be told"
     if world.lamp is not Lamp.DOOR_OPEN:
         live = world.established - world.announcing
         assert (world.lamp is Lamp.TALKING) == bool(live), "it tells when the microphone is live"
@@ -305,7 +349,8 @@ def test_what_is_said_about_a_call_that_is_not_ours_changes_nothing(
 @given(happenings(), policies, st.permutations(list(CODES.values())))
 def test_no_code_is_ever_shown(happened: list[tuple[float, Event]], policy: Policy, codes: list[str]) -> None:
     """Neither in an event, an action, a record or a step, nor in the state, while codes are typed."""
-    typed = [DigitReceived(1, digit) for code in codes for digit in code]
+    typed: list[Event] = [DigitReceived(1, digit) for code in codes for digit in code]
+    typed += [MessageReceived(FLAT, code, True) for code in codes]
     visit: list[tuple[float, Event]] = [(1.0, ButtonPressed("bell")), (1.0, CallAnswered(1))]
     visit += [(0.1, digit) for digit in typed]
     story, shown, opened = Story(policy), [repr(policy)], 0
