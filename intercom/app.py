@@ -17,7 +17,7 @@ from hardware.board import DoorWiring, Panel, PanelFault, load_board
 from hardware.pins import PinsUnavailable, open_pin_factory
 from hardware.simulator import SimulatedPins
 from intercom import __version__
-from intercom.core.access import caller_of
+from intercom.core.access import caller_of, may_talk
 from intercom.core.actions import (
     Action,
     Alert,
@@ -25,12 +25,14 @@ from intercom.core.actions import (
     Dial,
     HangUp,
     Lock,
+    Mix,
     Play,
     RecordAccess,
     RecordCall,
     Refuse,
     Release,
     ShowLamp,
+    Warn,
 )
 from intercom.core.events import (
     ButtonDown,
@@ -47,6 +49,7 @@ from intercom.settings.loading import Mistake, callers, policy, read_password
 from intercom.settings.schema import Settings
 from intercom.sip.config import AccountConfig, LineConfig
 from intercom.sip.line import Line
+from intercom.sip.wire import address_of
 from intercom.system.notify import notify, watchdog_seconds
 
 log = logging.getLogger(__name__)
@@ -173,6 +176,7 @@ class Station:
             name_servers=settings.network.servers,
             device=None if device == "none" else functools.partial(_find_device, device),
             caller=functools.partial(caller_of, callers(settings.incoming)),
+            may_talk=functools.partial(may_talk, *_acquaintances(settings)),
             agent=f"intercom/{__version__}",
         )
 
@@ -230,6 +234,10 @@ class Station:
                 self._line.respond(call, status)
             case HangUp(call):
                 self._line.hang_up(call)
+            case Mix(calls):
+                self._line.mix(calls)
+            case Warn(calls):
+                self._line.warn(calls)
             case Play(tone):
                 self._line.play(tone)
             case ShowLamp(lamp):
@@ -262,6 +270,18 @@ class Station:
 def kept_wiring(journal: Path) -> Path:
     """Where the wiring of the last good start is kept: beside the journal."""
     return journal.with_name("doors.json")
+
+
+def _acquaintances(settings: Settings) -> tuple[frozenset[str], frozenset[str]]:
+    """Whom a visitor may be sent to: who is rung or may call, and everybody at the account's host."""
+    rung = (address_of(ring.to) for button in settings.button for ring in button.ring)
+    hosts = (
+        host
+        for account in settings.account
+        for host in (address_of(account.uri).partition("@")[2], account.host)
+    )
+    known = frozenset(address.lower() for address in (*rung, *callers(settings.incoming)))
+    return known, frozenset(host.lower() for host in hosts)
 
 
 def _find_device(device: str) -> str:

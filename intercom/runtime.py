@@ -11,7 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from intercom.core.actions import Action
-from intercom.core.events import Event, HealthChanged, StrikeMoved, TimePassed
+from intercom.core.events import (
+    CallHeld,
+    CallReplaced,
+    CallResumed,
+    CallTransferred,
+    Event,
+    HealthChanged,
+    SoundCame,
+    SoundStopped,
+    StrikeMoved,
+    TimePassed,
+)
 from intercom.core.policy import Policy
 from intercom.core.state import State, next_deadline
 from intercom.core.station import step
@@ -19,6 +30,17 @@ from intercom.core.station import step
 log = logging.getLogger(__name__)
 
 RECENT_STEPS = 256
+TOLD = (
+    StrikeMoved
+    | HealthChanged
+    | CallHeld
+    | CallResumed
+    | SoundStopped
+    | SoundCame
+    | CallTransferred
+    | CallReplaced
+)
+"""Events that are told also when nothing is done about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +85,7 @@ class Runtime:
                 log.exception("%s was not carried out", action)
         self._arm()
         moved = type(before.phase) is not type(self.state.phase)
-        if actions or moved or isinstance(event, StrikeMoved | HealthChanged):
+        if actions or moved or isinstance(event, TOLD):
             names = type(before.phase).__name__, type(self.state.phase).__name__
             self._tell(Step(now, event, *names, actions))
         return actions

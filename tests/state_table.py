@@ -5,6 +5,7 @@ python -m tests.state_table --write    put it into docs/architecture.md
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from intercom.core.actions import Play, ShowLamp
@@ -12,14 +13,20 @@ from intercom.core.events import (
     ButtonPressed,
     CallAnswered,
     CallEnded,
+    CallHeld,
     CallOffered,
     CallRang,
+    CallReplaced,
     CallRequested,
+    CallResumed,
+    CallTransferred,
     DigitReceived,
     Event,
     HangUpRequested,
     MessageReceived,
     OpenRequested,
+    SoundCame,
+    SoundStopped,
     Stopped,
     StrikeMoved,
     TimePassed,
@@ -27,14 +34,26 @@ from intercom.core.events import (
 from intercom.core.guide import lamp_of, tone_of
 from intercom.core.policy import Caller, Door, Policy, Target
 from intercom.core.ringing import Outcome
-from intercom.core.state import Calling, Concluded, Ending, Idle, Off, Offered, Phase, State, Talking
+from intercom.core.state import (
+    Calling,
+    Concluded,
+    Ending,
+    Idle,
+    Move,
+    Moving,
+    Off,
+    Offered,
+    Phase,
+    State,
+    Talking,
+)
 from intercom.core.station import step
 
 PAGE = Path(__file__).parent.parent / "docs" / "architecture.md"
 BEGIN, END = "<!-- state table: begin -->\n", "<!-- state table: end -->\n"
 
 NOW, SOON = 1000.0, 1010.0
-OURS, OTHER = 1, -2
+OURS, OTHER, NEXT = 1, -2, -1
 BELL = (Target("sip:flat1@site.example", 25),)
 OFFICE = (Target("sip:office@site.example", 20), Target("sip:guard@site.example", 20))
 POLICY = Policy(
@@ -43,7 +62,10 @@ POLICY = Policy(
     callers={BELL[0].to: Caller()},
 )
 CALLING = Calling(OURS, "bell", BELL, until=SOON)
-TALKING = Talking(OURS, "out", "bell", BELL[0].to, since=900.0, until=SOON, digits="5", digits_until=SOON)
+TALKING = Talking(
+    OURS, "out", "bell", BELL[0].to, since=900.0, until=SOON, digits="5", digits_until=SOON, warned=True
+)
+MOVE = Move(NEXT, "out", OFFICE[0].to, until=SOON)
 
 PHASES: dict[str, Phase] = {
     "Idle": Idle(),
@@ -52,6 +74,8 @@ PHASES: dict[str, Phase] = {
     "Offered": Offered(OURS, BELL[0].to, until=SOON),
     "Offered, accepted": Offered(OURS, BELL[0].to, until=SOON, accepted=True),
     "Talking": TALKING,
+    "Talking, transferred": replace(TALKING, move=MOVE),
+    "Moving": Moving(MOVE, "bell"),
     "Ending": Ending(CALLING, Outcome.CANCELLED, None, (), 0.0, until=SOON),
     "Ending, more to ring": Ending(CALLING, Outcome.CANCELLED, "bell", OFFICE, 0.0, until=SOON),
     "Concluded": Concluded(Outcome.BUSY, until=SOON),
@@ -67,6 +91,14 @@ EVENTS: dict[str, tuple[Event, float]] = {
     "it rang": (CallRang(OURS), NOW),
     "it was answered": (CallAnswered(OURS), NOW),
     "it ended": (CallEnded(OURS, 486, "Busy Here"), NOW),
+    "the next call was answered": (CallAnswered(NEXT), NOW),
+    "the next call ended": (CallEnded(NEXT, 486, "Busy Here"), NOW),
+    "held": (CallHeld(OURS), NOW),
+    "resumed": (CallResumed(OURS), NOW),
+    "sound stopped": (SoundStopped(OURS, 2.0), NOW),
+    "sound came": (SoundCame(OURS), NOW),
+    "transferred": (CallTransferred(OURS, OTHER, BELL[0].to), NOW),
+    "replaced": (CallReplaced(OURS, OTHER, BELL[0].to), NOW),
     "right code completed": (DigitReceived(OURS, "#"), NOW),
     "wrong code completed": (DigitReceived(OURS, "1#"), NOW),
     "right code in a message": (MessageReceived(BELL[0].to, "5", True), NOW),

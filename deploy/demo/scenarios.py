@@ -173,19 +173,52 @@ def info_digits(digits: str) -> str:
     )
 
 
+def asks_again(method: str, version: int, how: str = "sendrecv", codec: str = "8 PCMA/8000") -> str:
+    """A step: offer the session anew within the dialog, accepted with 200.
+
+    Args:
+        method: INVITE or UPDATE.
+        version: of the session; each offer of a call needs a higher one.
+        how: the direction of the sound, or "0.0.0.0" for a hold as RFC 2543 has it.
+        codec: payload type and name.
+    """
+    offer = _SDP.replace("sipp 1 1", f"sipp 1 {version + 1}")
+    offer = offer.replace("RTP/AVP 8 101", f"RTP/AVP {codec.split(maxsplit=1)[0]} 101").replace(
+        "rtpmap:8 PCMA/8000", f"rtpmap:{codec}"
+    )
+    if how == "0.0.0.0":  # noqa: S104 - nothing binds to it
+        offer = offer.replace("c=IN IP[media_ip_type] [media_ip]", "c=IN IP4 0.0.0.0")
+    else:
+        offer = offer.replace("a=sendrecv", f"a={how}")
+    steps = "\n".join(
+        (
+            _send(_WITHIN.replace("METHOD", method) + offer),
+            _receive("response", "100", optional=True),
+            _receive("response", "200"),
+        )
+    )
+    if method == "INVITE":
+        steps += "\n" + _send(
+            _WITHIN.replace("[cseq] METHOD", "[cseq] ACK").replace("METHOD", "ACK") + _NO_BODY, once=True
+        )
+    return steps
+
+
 _VIA = "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]"
 
 # The two ends of the dialog are filled in by the scenario in which the step is used.
-_INFO = f"""\
-INFO [next_url] SIP/2.0
+_WITHIN = f"""\
+METHOD [next_url] SIP/2.0
 {_VIA}
 [routes]
 From: <{{me}}>;tag=[pid]x[call_number]
 To: {{peer}}
 Call-ID: [call_id]
-CSeq: [cseq] INFO
+CSeq: [cseq] METHOD
 Max-Forwards: 70
+Contact: <sip:phone@[local_ip]:[local_port];transport=[transport]>
 """
+_INFO = _WITHIN.replace("METHOD", "INFO")
 
 
 def _proof(account: Account) -> str:

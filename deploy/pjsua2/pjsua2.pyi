@@ -10,6 +10,7 @@ PJSIP_INV_STATE_CONFIRMED: int
 PJSIP_INV_STATE_DISCONNECTED: int
 PJSIP_INV_STATE_EARLY: int
 PJSIP_ROLE_UAC: int
+PJSIP_SC_ACCEPTED: int
 PJSIP_SC_DECLINE: int
 PJSIP_SC_FORBIDDEN: int
 PJSIP_SC_INTERNAL_SERVER_ERROR: int
@@ -26,6 +27,8 @@ PJ_SSL_CERT_EISSUER_NOT_FOUND: int
 PJ_SSL_CERT_EUNTRUSTED: int
 PJ_SSL_SOCK_PROTO_TLS1_2: int
 PJ_SSL_SOCK_PROTO_TLS1_3: int
+PJMEDIA_DIR_ENCODING: int
+PJMEDIA_DIR_NONE: int
 PJMEDIA_ECHO_WEBRTC_AEC3: int
 PJMEDIA_SRTP_DISABLED: int
 PJMEDIA_SRTP_KEYING_DTLS_SRTP: int
@@ -33,7 +36,9 @@ PJMEDIA_SRTP_KEYING_SDES: int
 PJMEDIA_SRTP_MANDATORY: int
 PJMEDIA_SRTP_OPTIONAL: int
 PJMEDIA_TYPE_AUDIO: int
+PJSUA_100REL_OPTIONAL: int
 PJSUA_CALL_MEDIA_ACTIVE: int
+PJSUA_CALL_MEDIA_REMOTE_HOLD: int
 PJSUA_DTMF_METHOD_RFC2833: int
 PJSUA_SIP_TIMER_OPTIONAL: int
 
@@ -96,6 +101,7 @@ class CodecInfo:
 
 class AudioMedia:
     def startTransmit(self, sink: AudioMedia) -> None: ...
+    def stopTransmit(self, sink: AudioMedia) -> None: ...
 
 class ToneDesc:
     freq1: int
@@ -149,6 +155,7 @@ class SipConfig:
     proxies: list[str]
 
 class CallConfig:
+    prackUse: int
     timerUse: int
 
 class SrtpOpt:
@@ -219,6 +226,7 @@ class CallOpParam:
 class CallMediaInfo:
     index: int
     type: int
+    dir: int
     status: int
 
 class CallInfo:
@@ -272,13 +280,18 @@ class OnDtmfEventParam:
     digit: str
 
 class OnCallTransferRequestParam:
+    dstUri: str
     statusCode: int
+    newCall: Call
 
 class OnCallReplaceRequestParam:
+    rdata: SipRxData
     statusCode: int
+    newCall: Call
 
 class Call:
     def __init__(self, account: Account, call_id: int = ...) -> None: ...
+    def getId(self) -> int: ...
     def getInfo(self) -> CallInfo: ...
     def getAudioMedia(self, index: int) -> AudioMedia: ...
     def getStreamInfo(self, index: int) -> StreamInfo: ...

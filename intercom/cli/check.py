@@ -310,6 +310,7 @@ def _register(settings: Settings, path: Path, patience: float) -> Iterator[Step]
         name_servers=settings.network.servers,
         device=None,
         caller=lambda peer: None,
+        may_talk=lambda peer: False,
         agent=f"intercom/{__version__}",
     )
     gc.disable()  # only the SIP thread may collect pjsua2's objects

@@ -21,7 +21,7 @@ from intercom.core.events import (
     OpenRequested,
 )
 from intercom.core.policy import Mode
-from intercom.core.state import Calling, Ending, Offered, Talking
+from intercom.core.state import Calling, Ending, Moving, Offered, Talking
 from intercom.journal.store import Journal
 from intercom.runtime import Runtime, Step
 from intercom.settings.schema import Settings, is_address
@@ -98,7 +98,7 @@ class Controls:
     async def _call(self) -> dict[str, Any] | None:
         phase = self._runtime.state.phase
         ended = phase.ended if isinstance(phase, Ending) else phase
-        if not isinstance(ended, Calling | Offered | Talking):
+        if not isinstance(ended, Calling | Offered | Talking | Moving):
             return None
         try:
             async with asyncio.timeout(STATISTICS_SECONDS):
@@ -111,14 +111,17 @@ class Controls:
             talked = asyncio.get_running_loop().time() - ended.since
             since = (datetime.now(UTC) - timedelta(seconds=talked)).isoformat(timespec="seconds")
         incoming = isinstance(ended, Offered) or (isinstance(ended, Talking) and ended.direction == "in")
+        others = ended.others if isinstance(ended, Talking) else ()
         return {
             "id": ended.call,
             "state": type(phase).__name__.lower(),
             "direction": "in" if incoming else "out",
             "peer": ended.peer,
-            "mode": Mode.TALK.value if isinstance(ended, Calling) else ended.mode.value,
-            "diverted_by": "" if isinstance(ended, Calling) else ended.diverted_by,
+            "mode": (ended.mode if isinstance(ended, Offered | Talking | Moving) else Mode.TALK).value,
+            "diverted_by": ended.diverted_by if isinstance(ended, Offered | Talking) else "",
             "since": since,
+            "held": isinstance(ended, Talking) and ended.held_until is not None,
+            "others": [{"id": other.call, "peer": other.peer} for other in others],
             **(flow or {"codec": None, "secure": False, "rx": None, "tx": None}),
         }
 

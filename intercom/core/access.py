@@ -1,6 +1,7 @@
-"""Who may call the station, and which door a typed code releases."""
+"""Who may call the station, whom a visitor may be sent to, and which door a typed code releases."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from hmac import compare_digest
 
 from intercom.core.policy import Caller, Door
@@ -28,6 +29,23 @@ def written_code(text: str) -> str | None:
     """The code that a message consists of, its `#` added where it was left out; None for any other text."""
     keys = text.strip().removesuffix("#")
     return f"{keys}#" if 0 < len(keys) < LONGEST_CODE and _KEYS.issuperset(keys) else None
+
+
+def may_talk(known: AbstractSet[str], hosts: AbstractSet[str], peer: str) -> bool:
+    """Tell whether somebody in a call may send the visitor to this peer, or this peer may take the call over.
+
+    Args:
+        known: who may call and who is rung, `sip:user@host` or `sip:*@host`, in lower case.
+        hosts: the domain of the station's account and its server, in lower case: whoever is there may.
+        peer: `sip:user@host`.
+    """
+    scheme, _, address = peer.lower().partition(":")
+    user, _, host = address.partition("@")
+    return (
+        scheme == "sip"
+        and bool(user)
+        and (host in hosts or not known.isdisjoint({f"sip:{address}", f"sip:*@{host}"}))
+    )
 
 
 def door_for(doors: Mapping[str, Door], code: str) -> str | None:

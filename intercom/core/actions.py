@@ -47,6 +47,20 @@ class HangUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Mix:
+    """Let these calls hear each other, beside the door."""
+
+    calls: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Play the warning tone once, at the door and into these calls: the time is nearly up."""
+
+    calls: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ShowLamp:
     """Show this pattern on every lamp of the panel."""
 
@@ -132,6 +146,8 @@ Action = (
     | Answer
     | Refuse
     | HangUp
+    | Mix
+    | Warn
     | ShowLamp
     | Play
     | Release

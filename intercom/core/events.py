@@ -87,6 +87,56 @@ class CallEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class CallHeld:
+    """The far side has put the call on hold: it does not hear the door until `CallResumed`."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallResumed:
+    """The far side has taken the call back from hold."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class SoundStopped:
+    """No sound (RTP) has come from the far side for these seconds."""
+
+    call: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SoundCame:
+    """Sound comes from the far side again."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallTransferred:
+    """The far side of a call has sent us to somebody permitted (REFER), and the new call is being placed.
+
+    The SIP side numbers it, as it numbers calls that are offered.
+    """
+
+    call: int
+    new: int
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallReplaced:
+    """A permitted peer takes a call over (INVITE with Replaces); the SIP side has accepted the new call."""
+
+    call: int
+    new: int
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
 class DigitReceived:
     """A DTMF digit arrived inside a call as an RTP event (RFC 4733) or as SIP INFO, never as sound."""
 
@@ -144,6 +194,12 @@ Event = (
     | CallRang
     | CallAnswered
     | CallEnded
+    | CallHeld
+    | CallResumed
+    | SoundStopped
+    | SoundCame
+    | CallTransferred
+    | CallReplaced
     | DigitReceived
     | MessageReceived
     | StrikeMoved

@@ -8,7 +8,7 @@ from typing import assert_never
 
 from intercom.core.policy import Mode
 from intercom.core.ringing import Outcome
-from intercom.core.state import Calling, Concluded, Ending, Idle, Off, Offered, State, Talking
+from intercom.core.state import Calling, Concluded, Ending, Idle, Move, Moving, Off, Offered, State, Talking
 
 
 class Lamp(StrEnum):
@@ -36,6 +36,8 @@ class Tone(StrEnum):
     SILENCE = "silence"
     HEARD = "heard"
     RINGBACK = "ringback"
+    HOLD = "hold"
+    WARNING = "warning"
     DOORBELL = "doorbell"
     DOOR_OPEN = "door_open"
     END = "end"
@@ -62,6 +64,8 @@ def lamp_of(state: State) -> Lamp:
             return Lamp.ANNOUNCEMENT
         case Talking():
             return Lamp.TALKING
+        case Moving(move=move):
+            return Lamp.RINGING if move.rang else Lamp.CALLING
         case Ending(targets=targets):
             return Lamp.CALLING if targets else Lamp.READY
         case Concluded(outcome=Outcome.ANSWERED | Outcome.CANCELLED):
@@ -79,8 +83,17 @@ def tone_of(state: State) -> Tone:
     if state.released:
         return Tone.DOOR_OPEN
     match state.phase:
-        case Idle() | Talking() | Ending() | Off():
+        case Idle() | Ending() | Off():
             return Tone.SILENCE
+        case Talking(move=Move() as move) | Moving(move=move):
+            silent = move.early_media or move.direction == "in"  # who takes a call over has answered
+            return Tone.SILENCE if silent else Tone.RINGBACK
+        case Talking() as phase:
+            # Music of the far side wins over our own tone, and so does anybody else who talks.
+            waits = all(
+                party.held_until is not None and party.quiet_until is not None for party in phase.parties
+            )
+            return Tone.HOLD if waits else Tone.SILENCE
         case Calling(early_media=True):
             return Tone.SILENCE
         case Calling(rang=rang):

@@ -78,10 +78,13 @@ class Policy:
             `sip:*@host` for the others of a domain.
         notices: who is written to, and when.
         publishes: whether watchers are told how the station is.
+        join: whether a permitted call that comes in during another joins the conversation.
         settle_seconds: a button counts as pressed once it has been down this long in all.
         repeat_seconds: a press this soon after the one before is impatience, not a new wish.
         ring_seconds: how long an incoming call, or one asked for by an operator, may ring.
         talk_seconds: longest conversation.
+        hold_seconds: longest time that the far side may hold a conversation.
+        silence_seconds: a conversation is over when no sound has come for as long, unless it is held.
         code_seconds: a DTMF code is typed within this time of its first digit.
         outcome_seconds: how long lamp and tone show how a call ended.
         hang_up_seconds: after this a hang-up counts as done, even if the SIP side never says so.
@@ -92,10 +95,13 @@ class Policy:
     callers: Mapping[str, Caller] = field(default_factory=dict)
     notices: tuple[Notice, ...] = ()
     publishes: bool = False
+    join: bool = False
     settle_seconds: float = 0.03
     repeat_seconds: float = 2.0
     ring_seconds: float = 30.0
     talk_seconds: float = 300.0
+    hold_seconds: float = 180.0
+    silence_seconds: float = 9.5
     code_seconds: float = 10.0
     outcome_seconds: float = 3.0
     hang_up_seconds: float = 5.0

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from intercom.core.policy import Mode, Target
 from intercom.core.ringing import Outcome
 
+WARNING_SECONDS = 10.0
+"""How long before the end of the talk time both sides are warned."""
+
 
 @dataclass(frozen=True, slots=True)
 class Idle:
@@ -51,6 +54,14 @@ class Talking:
     `digits` is the code typed so far, forgotten at `digits_until`.
 
     `wrong` counts the wrong codes of this call, since the last right one.
+
+    Attributes:
+        held_until: while the far side holds the call, when its patience is taken to be lost.
+        quiet_until: while no sound comes from the far side, when it counts as gone.
+        warned: both sides have heard that the time is nearly up.
+        move: a call that is to take this one's place.
+        others: who else takes part, each with a call of its own; these have neither `others` nor `move`.
+        joining: who has been accepted into the conversation and is not in it yet.
     """
 
     call: int
@@ -64,6 +75,73 @@ class Talking:
     wrong: int = 0
     mode: Mode = Mode.TALK
     diverted_by: str = ""
+    held_until: float | None = None
+    quiet_until: float | None = None
+    warned: bool = False
+    move: "Move | None" = None
+    others: tuple["Talking", ...] = ()
+    joining: tuple[Offered, ...] = ()
+
+    @property
+    def parties(self) -> tuple["Talking", ...]:
+        """Everybody who takes part, the one that the visit belongs to first."""
+        return (self, *self.others)
+
+    @property
+    def warns_at(self) -> float:
+        """When both sides are to hear that the time is nearly up."""
+        return self.until - min(WARNING_SECONDS, (self.until - self.since) / 2)
+
+    @property
+    def lost_at(self) -> float | None:
+        """When the far side of this one call counts as gone; a held call may be silent."""
+        return self.quiet_until if self.held_until is None else self.held_until
+
+    def deadlines(self) -> Iterator[float]:
+        """When something is to be done by itself."""
+        yield self.until
+        if not self.warned:
+            yield self.warns_at
+        yield from (party.lost_at for party in self.parties if party.lost_at is not None)
+        yield from (offer.until for offer in self.joining)
+        if self.move is not None:
+            yield self.move.until
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A call that takes the place of another: a transfer (RFC 5589) as it looks to the one transferred."""
+
+    call: int
+    direction: str
+    peer: str
+    until: float
+    rang: bool = False
+    early_media: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """Whoever talked has gone, and the call that takes his place is not answered yet."""
+
+    move: Move
+    button: str | None
+    mode: Mode = Mode.TALK
+
+    @property
+    def call(self) -> int:
+        """The number of the call that is awaited."""
+        return self.move.call
+
+    @property
+    def peer(self) -> str:
+        """Whom the visitor was sent to."""
+        return self.move.peer
+
+    @property
+    def until(self) -> float:
+        """How long it may ring."""
+        return self.move.until
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +154,16 @@ class Ending:
         button: what is rung next, if anything.
         targets: the addresses to ring next, empty for none.
         until: when to stop waiting.
+        why: why the station has hung up, for the record; empty if the SIP side's reason says it.
     """
 
-    ended: Calling | Offered | Talking
+    ended: Calling | Offered | Talking | Moving
     outcome: Outcome
     button: str | None
     targets: tuple[Target, ...]
     talked: float
     until: float
+    why: str = ""
 
     @property
     def call(self) -> int:
@@ -104,7 +184,7 @@ class Off:
     """The service is going down; nothing is accepted any more."""
 
 
-Phase = Idle | Calling | Offered | Talking | Ending | Concluded | Off
+Phase = Idle | Calling | Offered | Talking | Moving | Ending | Concluded | Off
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +246,9 @@ def _deadlines(state: State, settle_seconds: float) -> Iterator[float]:
         if deadline is not None:
             yield deadline
     yield from state.released.values()
-    if not isinstance(state.phase, Idle | Off):
+    if isinstance(state.phase, Talking):
+        yield from state.phase.deadlines()
+    elif not isinstance(state.phase, Idle | Off):
         yield state.phase.until
 
 

@@ -5,9 +5,11 @@ now (a late answer, a repeated press, an unknown number) changes nothing and rai
 is pressed at all times, and a network repeats itself.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import assert_never
 
+from intercom.core import talk
 from intercom.core.access import LONGEST_CODE, caller_of, door_for, written_code
 from intercom.core.actions import (
     Action,
@@ -22,6 +24,7 @@ from intercom.core.actions import (
     Refuse,
     Release,
     ShowLamp,
+    Warn,
 )
 from intercom.core.events import (
     ButtonDown,
@@ -29,22 +32,28 @@ from intercom.core.events import (
     ButtonUp,
     CallAnswered,
     CallEnded,
+    CallHeld,
     CallOffered,
     CallRang,
+    CallReplaced,
     CallRequested,
+    CallResumed,
+    CallTransferred,
     DigitReceived,
     Event,
     HangUpRequested,
     HealthChanged,
     MessageReceived,
     OpenRequested,
+    SoundCame,
+    SoundStopped,
     Stopped,
     StrikeMoved,
     TimePassed,
 )
 from intercom.core.guide import lamp_of, tone_of
 from intercom.core.notices import messages, presence_of
-from intercom.core.policy import Policy, Target
+from intercom.core.policy import Mode, Policy, Target
 from intercom.core.ringing import Outcome, outcome_of
 from intercom.core.state import (
     Calling,
@@ -52,8 +61,11 @@ from intercom.core.state import (
     Contact,
     Ending,
     Idle,
+    Move,
+    Moving,
     Off,
     Offered,
+    Phase,
     State,
     Talking,
     contact_deadline,
@@ -100,7 +112,7 @@ def _guide(before: State, after: State, policy: Policy) -> tuple[Action, ...]:
 
 def _handle(state: State, event: Event, now: float, policy: Policy) -> Result:
     if isinstance(state.phase, Off):
-        return state, (Refuse(event.call, TEMPORARILY_UNAVAILABLE),) if isinstance(event, CallOffered) else ()
+        return state, _turn_away(event)
     match event:
         case TimePassed():
             return state, ()
@@ -123,9 +135,22 @@ def _handle(state: State, event: Event, now: float, policy: Policy) -> Result:
         case CallRang(call, early_media):
             return _rang(state, call, early_media), ()
         case CallAnswered(call):
-            return _answered(state, call, now, policy), ()
+            return _answered(state, call, now, policy)
         case CallEnded(call, status, reason):
             return _ended(state, call, status, reason, now, policy)
+        case CallHeld(call):
+            return _talk(state, lambda phase: talk.held(phase, call, now, policy)), ()
+        case CallResumed(call):
+            return _talk(state, lambda phase: talk.resumed(phase, call, now, policy)), ()
+        case SoundStopped(call, seconds):
+            until = now - seconds + policy.silence_seconds
+            return _talk(state, lambda phase: talk.sounded(phase, call, until)), ()
+        case SoundCame(call):
+            return _talk(state, lambda phase: talk.sounded(phase, call, None)), ()
+        case CallTransferred(call, new, to):
+            return _move(state, call, Move(new, "out", to, now + policy.ring_seconds))
+        case CallReplaced(call, new, peer):
+            return _move(state, call, Move(new, "in", peer, now + policy.ring_seconds))
         case DigitReceived(call, digit):
             return _digit(state, call, digit, now, policy)
         case MessageReceived(peer, text, secure):
@@ -139,6 +164,16 @@ def _handle(state: State, event: Event, now: float, policy: Policy) -> Result:
             return _stop(state, now)
         case _:
             assert_never(event)
+
+
+def _turn_away(event: Event) -> tuple[Action, ...]:
+    match event:
+        case CallOffered(call):
+            return (Refuse(call, TEMPORARILY_UNAVAILABLE),)
+        case CallTransferred(new=new) | CallReplaced(new=new):
+            return (HangUp(new),)
+        case _:
+            return ()
 
 
 # Time
@@ -168,7 +203,10 @@ def _meet(state: State, deadline: float, now: float, policy: Policy) -> Result:
         case Offered() as phase:
             return _give_up(state, phase, Outcome.NO_ANSWER, None, (), now, policy)
         case Talking() as phase:
-            return _give_up(state, phase, Outcome.ANSWERED, None, (), now, policy)
+            return _meet_in_talk(state, phase, deadline, now, policy)
+        case Moving() as phase:
+            again = policy.buttons.get(phase.button, ()) if phase.button is not None else ()
+            return _give_up(state, phase, Outcome.NO_ANSWER, phase.button, again, now, policy)
         case Ending() as phase:
             return _over(state, phase, "no word from the SIP side", now, policy)
         case _:
@@ -225,7 +263,9 @@ def _press(state: State, button: str, now: float, policy: Policy) -> Result:
             now - since < policy.repeat_seconds
         ):
             return state, ()  # somebody else's conversation, or a finger that came just after the answer
-        case Calling() | Talking():
+        case Moving(button=moving) if moving not in {None, button}:
+            return state, ()  # somebody else's visitor
+        case Calling() | Talking() | Moving():
             return _hang_up(state, now, policy)
         case Ending() as phase:
             return replace(state, phase=replace(phase, button=button, targets=targets)), ()
@@ -248,27 +288,50 @@ def _rang(state: State, call: int, early_media: bool) -> State:
             return replace(
                 state, phase=replace(phase, rang=True, early_media=phase.early_media or early_media)
             )
+        case (Talking(move=Move() as move) | Moving(move=move)) as phase if move.call == call:
+            move = replace(move, rang=True, early_media=move.early_media or early_media)
+            return replace(state, phase=replace(phase, move=move))
         case _:
             return state
 
 
-def _answered(state: State, call: int, now: float, policy: Policy) -> State:
+def _answered(state: State, call: int, now: float, policy: Policy) -> Result:
     until = now + policy.talk_seconds
     match state.phase:
         case Calling(call=current) as calling if current == call:
             phase = Talking(call, "out", calling.button, calling.peer, since=now, until=until)
-            return replace(state, phase=phase)
+            return replace(state, phase=phase), ()
         case Offered(call=current, accepted=True) as offered if current == call:
             phase = Talking(call, "in", None, offered.peer, since=now, until=until)
-            return replace(state, phase=replace(phase, mode=offered.mode, diverted_by=offered.diverted_by))
+            return replace(
+                state, phase=replace(phase, mode=offered.mode, diverted_by=offered.diverted_by)
+            ), ()
+        case Talking(move=Move(call=current) as move) as left if current == call:
+            phase = Talking(
+                call, move.direction, left.button, move.peer, since=now, until=until, mode=left.mode
+            )
+            record = talk.record(left, now - left.since, _transferred_to(move))
+            return replace(state, phase=phase), (HangUp(left.call), record)
+        case Moving(move=Move(call=current) as move, button=button, mode=mode) if current == call:
+            phase = Talking(call, move.direction, button, move.peer, since=now, until=until, mode=mode)
+            return replace(state, phase=phase), ()
+        case Talking() as joined if offer := _joining(joined, call):
+            guest = Talking(call, "in", None, offer.peer, since=now, until=until)
+            guest = replace(guest, diverted_by=offer.diverted_by)
+            others = (*joined.others, guest)
+            joining = tuple(each for each in joined.joining if each is not offer)
+            phase = replace(joined, others=others, joining=joining)
+            return replace(state, phase=phase), talk.mixed(phase)
         case _:
-            return state
+            return state, ()
 
 
 def _offer(state: State, offer: CallOffered, now: float, policy: Policy) -> Result:
     caller = caller_of(policy.callers, offer.peer)
     if caller is None:
         return state, (Refuse(offer.call, FORBIDDEN),)
+    if caller.mode is Mode.TALK and policy.join and _has_room(state.phase):
+        return _let_join(state, offer, now, policy)
     if not isinstance(state.phase, Idle | Concluded):
         return state, (Refuse(offer.call, BUSY_HERE),)
     phase = Offered(
@@ -287,7 +350,7 @@ def _hang_up(state: State, now: float, policy: Policy) -> Result:
     match state.phase:
         case Talking() as phase:
             return _give_up(state, phase, Outcome.ANSWERED, None, (), now, policy)
-        case (Calling() | Offered()) as phase:
+        case (Calling() | Offered() | Moving()) as phase:
             return _give_up(state, phase, Outcome.CANCELLED, None, (), now, policy)
         case Ending() as phase:
             return replace(state, phase=replace(phase, button=None, targets=())), ()
@@ -297,17 +360,21 @@ def _hang_up(state: State, now: float, policy: Policy) -> Result:
 
 def _give_up(
     state: State,
-    phase: Calling | Offered | Talking,
+    phase: Calling | Offered | Talking | Moving,
     outcome: Outcome,
     button: str | None,
     targets: tuple[Target, ...],
     now: float,
     policy: Policy,
+    why: str = "",
 ) -> Result:
     """End a call from our side; `targets`, if any, are rung once it is over."""
-    talked = now - phase.since if isinstance(phase, Talking) else 0.0
-    until = now + policy.hang_up_seconds
-    return replace(state, phase=Ending(phase, outcome, button, targets, talked, until)), (HangUp(phase.call),)
+    talked = 0.0
+    also: tuple[Action, ...] = ()
+    if isinstance(phase, Talking):
+        talked, also = now - phase.since, talk.dismissed(phase, now, why or "hung up")
+    ending = Ending(phase, outcome, button, targets, talked, now + policy.hang_up_seconds, why)
+    return replace(state, phase=ending), (HangUp(phase.call), *also)
 
 
 def _ended(state: State, call: int, status: int, reason: str, now: float, policy: Policy) -> Result:
@@ -318,8 +385,11 @@ def _ended(state: State, call: int, status: int, reason: str, now: float, policy
             outcome = outcome_of(status, rang=calling.rang)
             ending = Ending(calling, outcome, calling.button, calling.targets[1:], 0.0, now)
             return _over(state, ending, reason, now, policy)
-        case Talking(call=current) as talking if current == call:
-            ending = Ending(talking, Outcome.ANSWERED, None, (), now - talking.since, now)
+        case Talking() as talking:
+            return _left(state, talking, call, status, reason, now, policy)
+        case Moving(move=move) as moving if move.call == call:
+            again = policy.buttons.get(moving.button, ()) if moving.button is not None else ()
+            ending = Ending(moving, outcome_of(status, rang=move.rang), moving.button, again, 0.0, now)
             return _over(state, ending, reason, now, policy)
         case Offered(call=current) as offered if current == call:
             return _over(state, Ending(offered, Outcome.CANCELLED, None, (), 0.0, now), reason, now, policy)
@@ -329,7 +399,7 @@ def _ended(state: State, call: int, status: int, reason: str, now: float, policy
 
 def _over(state: State, ending: Ending, reason: str, now: float, policy: Policy) -> Result:
     """A call is over: keep the record, then ring the next target or show how it went."""
-    record = _record(ending, reason)
+    record = _record(ending, ending.why or reason)
     if ending.targets:
         state, actions = _dial(state, ending.button, ending.targets, now)
         return state, (*actions, record)
@@ -341,11 +411,102 @@ def _record(ending: Ending, reason: str) -> RecordCall:
     ended = ending.ended
     if isinstance(ended, Talking):
         direction = ended.direction
+    elif isinstance(ended, Moving):
+        direction = ended.move.direction
     else:
         direction = "out" if isinstance(ended, Calling) else "in"
     button = None if isinstance(ended, Offered) else ended.button
-    diverted_by = "" if isinstance(ended, Calling) else ended.diverted_by
+    diverted_by = ended.diverted_by if isinstance(ended, Offered | Talking) else ""
     return RecordCall(direction, button, ended.peer, ending.outcome, reason, ending.talked, diverted_by)
+
+
+# Within a conversation
+
+
+def _talk(state: State, change: Callable[[Talking], Talking]) -> State:
+    return replace(state, phase=change(state.phase)) if isinstance(state.phase, Talking) else state
+
+
+def _meet_in_talk(state: State, phase: Talking, deadline: float, now: float, policy: Policy) -> Result:
+    if phase.until == deadline:
+        return _give_up(state, phase, Outcome.ANSWERED, None, (), now, policy, talk.TIME_IS_UP)
+    if not phase.warned and phase.warns_at == deadline:
+        everybody = tuple(party.call for party in phase.parties)
+        return replace(state, phase=replace(phase, warned=True)), (Warn(everybody),)
+    if phase.move is not None and phase.move.until == deadline:
+        record = talk.record_move(phase.move, phase.button, Outcome.NO_ANSWER, "no answer in time")
+        return replace(state, phase=replace(phase, move=None)), (HangUp(phase.move.call), record)
+    offer = next((offer for offer in phase.joining if offer.until == deadline), None)
+    if offer is not None:
+        others = tuple(each for each in phase.joining if each is not offer)
+        return replace(state, phase=replace(phase, joining=others)), (HangUp(offer.call),)
+    lost = next(party for party in phase.parties if party.lost_at == deadline)
+    why = talk.loss(lost, policy)
+    left = talk.without(phase, lost.call)
+    if left is None:
+        return _give_up(state, phase, Outcome.ANSWERED, None, (), now, policy, why)
+    record = talk.record(lost, now - lost.since, why)
+    return replace(state, phase=left), (HangUp(lost.call), record, *talk.mixed(left))
+
+
+def _left(
+    state: State, phase: Talking, call: int, status: int, reason: str, now: float, policy: Policy
+) -> Result:
+    """A call of the conversation is over: the visitor is left with whoever is still there."""
+    if phase.move is not None and phase.move.call == call:
+        outcome = outcome_of(status, rang=phase.move.rang)
+        record = talk.record_move(phase.move, phase.button, outcome, reason)
+        return replace(state, phase=replace(phase, move=None)), (record,)
+    if offer := _joining(phase, call):
+        others = tuple(each for each in phase.joining if each is not offer)
+        return replace(state, phase=replace(phase, joining=others)), ()
+    gone = talk.party(phase, call)
+    if gone is None:
+        return state, ()
+    left = talk.without(phase, call)
+    if left is not None:
+        return replace(state, phase=left), (talk.record(gone, now - gone.since, reason), *talk.mixed(left))
+    if phase.move is not None:
+        record = talk.record(phase, now - phase.since, _transferred_to(phase.move))
+        return replace(state, phase=Moving(phase.move, phase.button, phase.mode)), (record,)
+    ending = Ending(phase, Outcome.ANSWERED, None, (), now - phase.since, now)
+    state, actions = _over(state, ending, reason, now, policy)
+    return state, (*talk.dismissed(phase, now, reason), *actions)
+
+
+def _move(state: State, call: int, move: Move) -> Result:
+    """Whoever talks with the visitor has sent him to another, or another takes him over."""
+    match state.phase:
+        case Talking(call=current, move=None, others=(), joining=()) as phase if current == call:
+            return replace(state, phase=replace(phase, move=move)), ()
+        case _:
+            return state, (HangUp(move.call),)
+
+
+def _transferred_to(move: Move) -> str:
+    return f"transferred to {move.peer}"
+
+
+def _joining(phase: Talking, call: int) -> Offered | None:
+    return next((offer for offer in phase.joining if offer.call == call), None)
+
+
+def _has_room(phase: Phase) -> bool:
+    match phase:
+        case Talking(mode=Mode.TALK, move=None, others=others, joining=joining):
+            return len(others) + len(joining) < talk.MOST_OTHERS
+        case _:
+            return False
+
+
+def _let_join(state: State, offer: CallOffered, now: float, policy: Policy) -> Result:
+    until = now + policy.ring_seconds
+    guest = Offered(offer.call, offer.peer, until, accepted=True, diverted_by=offer.diverted_by)
+
+    def change(phase: Talking) -> Talking:
+        return replace(phase, joining=(*phase.joining, guest))
+
+    return _talk(state, change), (Answer(offer.call),)
 
 
 # The door
@@ -353,24 +514,26 @@ def _record(ending: Ending, reason: str) -> RecordCall:
 
 def _digit(state: State, call: int, digit: str, now: float, policy: Policy) -> Result:
     match state.phase:
-        case Talking(call=current) as phase if current == call:
-            fresh = not phase.digits or now >= phase.digits_until
-            digits = digit if fresh else (phase.digits + digit)[: LONGEST_CODE + 1]
-            until = now + policy.code_seconds if fresh else phase.digits_until
+        case Talking() as phase if typist := talk.party(phase, call):
+            fresh = not typist.digits or now >= typist.digits_until
+            digits = digit if fresh else (typist.digits + digit)[: LONGEST_CODE + 1]
+            until = now + policy.code_seconds if fresh else typist.digits_until
             if digit != "#":
-                return replace(state, phase=replace(phase, digits=digits, digits_until=until)), ()
+                phase = talk.typed(phase, call, digits, until)
+                return replace(state, phase=phase), ()
+            phase = talk.typed(phase, call, "", until)
             door = door_for(policy.doors, digits)
             if door is None:
-                return _wrong_code(state, replace(phase, digits="", wrong=phase.wrong + 1), now, policy)
-            state = replace(state, phase=replace(phase, digits="", wrong=0))
-            return _open(state, door, "dtmf", phase.peer, now, policy)
+                return _wrong_code(state, replace(phase, wrong=phase.wrong + 1), typist.peer, now, policy)
+            state = replace(state, phase=replace(phase, wrong=0))
+            return _open(state, door, "dtmf", typist.peer, now, policy)
         case _:
             return state, ()
 
 
-def _wrong_code(state: State, phase: Talking, now: float, policy: Policy) -> Result:
+def _wrong_code(state: State, phase: Talking, peer: str, now: float, policy: Policy) -> Result:
     """Record a wrong code; after a few the call ends, so that nobody can try them all."""
-    record = RecordAccess(None, "dtmf", phase.peer, False, "wrong code")
+    record = RecordAccess(None, "dtmf", peer, False, "wrong code")
     if phase.wrong < MOST_WRONG_CODES:
         return replace(state, phase=phase), (record,)
     state, actions = _give_up(state, phase, Outcome.ANSWERED, None, (), now, policy)
@@ -420,12 +583,13 @@ def _open(state: State, door: str, how: str, peer: str, now: float, policy: Poli
 def _stop(state: State, now: float) -> Result:
     actions: list[Action] = [Lock(door) for door in state.released]
     match state.phase:
-        case Calling() | Offered() as phase:
+        case Calling() | Offered() | Moving() as phase:
             ending = Ending(phase, Outcome.CANCELLED, None, (), 0.0, now)
             actions += [HangUp(phase.call), _record(ending, "stopped")]
         case Talking() as phase:
             ending = Ending(phase, Outcome.ANSWERED, None, (), now - phase.since, now)
             actions += [HangUp(phase.call), _record(ending, "stopped")]
+            actions += talk.dismissed(phase, now, "stopped")
         case Ending() as phase:
             actions.append(_record(phase, "stopped"))
         case _:

@@ -218,6 +218,7 @@ def policy(settings: Settings) -> Policy:
             for door in settings.door
         },
         callers=callers(settings.incoming),
+        join=settings.incoming.waiting == "join",
         settle_seconds=settings.timing.settle_seconds,
         repeat_seconds=settings.timing.repeat_seconds,
         talk_seconds=settings.timing.talk_seconds,

@@ -248,10 +248,11 @@ class Peer(_Taken):
 
 
 class Incoming(_Taken):
-    """Who may call the station, whether a press is needed to answer, and who hears whom then."""
+    """Who may call the station, how he is answered, and what becomes of a second call."""
 
     permit: list[Permit] = []
     peer: list[Peer] = []
+    waiting: Literal["busy", "join"] = "busy"
 
     @model_validator(mode="after")
     def _once(self) -> Self:

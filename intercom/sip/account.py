@@ -87,6 +87,7 @@ def account_config(name: str, account: AccountConfig, server: Server, own: str) 
         f"sip:{server.address}:{server.port};transport={server.transport};lr;hide"
     )
     config.callConfig.timerUse = pj.PJSUA_SIP_TIMER_OPTIONAL
+    config.callConfig.prackUse = pj.PJSUA_100REL_OPTIONAL
     config.mediaConfig.srtpUse = SOUND[account.sound]
     config.mediaConfig.srtpSecureSignaling = 0
     config.mediaConfig.srtpOpt.keyings.append(SOUND_KEYS[account.sound_keys])

@@ -5,11 +5,12 @@ Rule: a callback copies what it needs and tells its owner; it decides nothing.
 
 import logging
 import re
-from typing import Any, Protocol
+import time
+from typing import Any, NamedTuple, Protocol
 
 import pjsua2 as pj
 
-from intercom.core.events import CallRang, DigitReceived
+from intercom.core.events import CallHeld, CallRang, CallResumed, DigitReceived, SoundCame, SoundStopped
 from intercom.core.policy import Mode
 from intercom.sip.callbacks import guarded
 from intercom.sip.digits import DigitFilter
@@ -19,10 +20,21 @@ from intercom.sip.wire import offers_clear_sound, printable
 log = logging.getLogger(__name__)
 
 FIRST_ACTIVE = -1
+QUIET_SECONDS = 2.0
+"""How long no packet of sound comes before that is told."""
 IN_THE_CLEAR = "the far side does not encrypt sound, which the settings demand: refused"
 
 # pjsip's own account of a call's media; what the far side says of itself never begins a line of it.
 _ENCRYPTED = re.compile(r"^ +SRTP status: Active ", re.MULTILINE)
+
+
+_AGREED = {pj.PJSUA_CALL_MEDIA_ACTIVE, pj.PJSUA_CALL_MEDIA_REMOTE_HOLD}
+
+
+class _Stream(NamedTuple):
+    number: int
+    direction: int
+    held: bool
 
 
 class Owner(Protocol):
@@ -45,8 +57,14 @@ class Owner(Protocol):
     def end(self, number: int) -> None:
         """Hang up."""
 
-    def join(self, media: pj.AudioMedia, *, speaker: bool, microphone: bool) -> None:
+    def join(self, number: int, media: pj.AudioMedia, *, speaker: bool, microphone: bool) -> None:
         """Join a call's sound to the door."""
+
+    def transferred(self, number: int, refer_to: str) -> "Call | None":
+        """The far side sends us to somebody else: the call to be placed there, or None to refuse."""
+
+    def replaced(self, number: int, invite: str) -> "Call | None":
+        """Somebody wants to take the place of the far side: the call that he gets, or None to refuse."""
 
 
 class Call(pj.Call):
@@ -59,12 +77,19 @@ class Call(pj.Call):
         number: int,
         server: Server,
         call_id: int = pj.INVALID_ID,
+        *,
+        instead_of: int | None = None,
     ) -> None:
         super().__init__(account, call_id)
         self.number = number
         self.dialled = call_id == pj.INVALID_ID
         self.mode = Mode.TALK
         self.server = server
+        self.instead_of = instead_of
+        self._held = False
+        self._quiet = False
+        self._packets = 0
+        self._heard_at = 0.0
         self._owner = owner
         self._digits = DigitFilter()
         self._in_the_clear = False
@@ -84,8 +109,10 @@ class Call(pj.Call):
             self._owner.tell(CallRang(self.number))
         elif info.state == pj.PJSIP_INV_STATE_CONFIRMED:
             if not self._in_the_clear:  # else pjsip is about to hang up
+                self._heard_at = time.monotonic()
                 self.connect(microphone=True)
                 self._owner.answered(self.number)
+                self._notice_hold()
         elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
             reason = IN_THE_CLEAR if self._in_the_clear else printable(info.lastReason)
             self._owner.ended(self.number, info.lastStatusCode, reason)
@@ -94,6 +121,8 @@ class Call(pj.Call):
     def onCallMediaState(self, prm: pj.OnCallMediaStateParam) -> None:
         info = self.getInfo()
         confirmed = info.state == pj.PJSIP_INV_STATE_CONFIRMED
+        if confirmed:
+            self._notice_hold()
         if self.connect(microphone=confirmed) and info.state == pj.PJSIP_INV_STATE_EARLY:
             self._owner.tell(CallRang(self.number, early_media=True))
 
@@ -107,10 +136,18 @@ class Call(pj.Call):
     @guarded
     def onCallTransferRequest(self, prm: pj.OnCallTransferRequestParam) -> None:
         prm.statusCode = pj.PJSIP_SC_DECLINE
+        new = self._owner.transferred(self.number, prm.dstUri)
+        if new is not None:
+            prm.newCall = new
+            prm.statusCode = pj.PJSIP_SC_ACCEPTED
 
     @guarded
     def onCallReplaceRequest(self, prm: pj.OnCallReplaceRequestParam) -> None:
         prm.statusCode = pj.PJSIP_SC_DECLINE
+        new = self._owner.replaced(self.number, prm.rdata.wholeMsg)
+        if new is not None:
+            prm.newCall = new
+            prm.statusCode = pj.PJSIP_SC_OK
 
     def _listen(self, event: pj.SipEvent) -> None:
         """Notice that the far side has said something: 100 Trying changes no state, and is enough."""
@@ -121,23 +158,73 @@ class Call(pj.Call):
                 self._in_the_clear = True
 
     def connect(self, *, microphone: bool) -> bool:
-        """Join the call's audio to the door as its mode says; the microphone only once it is answered."""
-        if self.audio() is None:
+        """Join the call's audio to the door as its mode says; the microphone once answered, never on hold."""
+        media = self.media()
+        if media is None:
             return False
         self._owner.join(
-            self.getAudioMedia(FIRST_ACTIVE),
+            self.number,
+            media,
             speaker=self.mode is not Mode.LISTEN,
-            microphone=microphone and self.mode is not Mode.ANNOUNCE,
+            microphone=microphone and not self._held and self.mode is not Mode.ANNOUNCE,
         )
         return True
 
+    def media(self) -> pj.AudioMedia | None:
+        """The call's audio at the bridge, or None while none flows in any direction."""
+        return None if self.audio() is None else self.getAudioMedia(FIRST_ACTIVE)
+
     def audio(self) -> int | None:
         """The index of the stream that carries audio now. It counts rejected media, `info.media` does not."""
+        stream = self._stream()
+        return None if stream is None or stream.direction == pj.PJMEDIA_DIR_NONE else stream.number
+
+    @property
+    def talks(self) -> bool:
+        """Whether both sides have agreed on the call."""
+        return self.getInfo().state == pj.PJSIP_INV_STATE_CONFIRMED
+
+    def _stream(self) -> _Stream | None:
         info = self.getInfo()  # kept while its media are looked at: they lie inside it
         for media in info.media:
-            if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status == pj.PJSUA_CALL_MEDIA_ACTIVE:
-                return media.index
+            if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status in _AGREED:
+                held = media.status == pj.PJSUA_CALL_MEDIA_REMOTE_HOLD
+                return _Stream(media.index, media.dir, held)
         return None
+
+    def _notice_hold(self) -> None:
+        stream = self._stream()
+        held = stream is not None and stream.held
+        if held != self._held:
+            self._held = held
+            self._owner.tell(CallHeld(self.number) if held else CallResumed(self.number))
+
+    def watch(self, now: float) -> None:
+        """Tell when sound stops to come from the far side, and when it comes again.
+
+        Where SDP says that none is to come none is missed, but on hold it matters who fills the silence.
+        """
+        stream = self._stream()
+        if stream is None or not self.talks:
+            return
+        if stream.direction == pj.PJMEDIA_DIR_NONE:
+            self._say_quiet(True, 0.0)
+        elif stream.direction == pj.PJMEDIA_DIR_ENCODING:
+            self._heard_at = now
+            self._say_quiet(False, 0.0)
+        else:
+            packets = self.getStreamStat(stream.number).rtcp.rxStat.pkt
+            if packets != self._packets:
+                self._packets = packets
+                self._heard_at = now
+            silent = now - self._heard_at
+            self._say_quiet(silent >= QUIET_SECONDS, silent)
+
+    def _say_quiet(self, quiet: bool, seconds: float) -> None:
+        if quiet != self._quiet:
+            self._quiet = quiet
+            number = self.number
+            self._owner.tell(SoundStopped(number, round(seconds, 3)) if quiet else SoundCame(number))
 
     def statistics(self) -> dict[str, Any] | None:
         """Codec and packet counts, or None while no media flows."""

@@ -88,6 +88,8 @@ class LineConfig:
             Called on the SIP thread.
         caller: tells how the call of a peer (`sip:user@host`) is taken; None for one who may not call. Called
             on the SIP thread.
+        may_talk: tells whether a visitor may be sent to a peer (`sip:user@host`) by whom he talks with, and
+            whether that peer may take over a call. Called on the SIP thread.
         agent: the User-Agent (RFC 3261 section 20.41).
     """
 
@@ -97,4 +99,5 @@ class LineConfig:
     name_servers: Sequence[tuple[str, int]]
     device: Callable[[], str] | None
     caller: Callable[[str], Caller | None]
+    may_talk: Callable[[str], bool]
     agent: str

@@ -8,13 +8,21 @@ import contextlib
 import functools
 import gc
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pjsua2 as pj
 
-from intercom.core.events import CallAnswered, CallEnded, CallOffered, HealthChanged
+from intercom.core.events import (
+    CallAnswered,
+    CallEnded,
+    CallOffered,
+    CallReplaced,
+    CallTransferred,
+    HealthChanged,
+)
 from intercom.core.guide import Tone
 from intercom.core.policy import Mode
 from intercom.sip.account import Account, account_config, own_address
@@ -25,7 +33,7 @@ from intercom.sip.registration import ConnectionLost, NotTrusted, RegistrationCh
 from intercom.sip.sound import BRIDGE_HERTZ, Sound
 from intercom.sip.targets import Server
 from intercom.sip.transports import refusal, secured
-from intercom.sip.wire import address_of, asserted_in, diverted_by, printable
+from intercom.sip.wire import address_of, asserted_in, diverted_by, from_of, printable, transfer_target
 from intercom.sip.worker import Later
 
 log = logging.getLogger(__name__)
@@ -40,6 +48,8 @@ ADDRESS_SECONDS = 5.0
 IDLE_COLLECT_SECONDS = 600.0
 SILENCE_SECONDS = 2.0
 """How long a server may be silent to a call while there is another. It was sent three times by then."""
+WATCH_SECONDS = 0.5
+"""How often a call is asked whether sound comes. There is a call then, and the thread awake for its sound."""
 MOVE_SECONDS = 1.0
 """How long a call that could not be sent waits for another server."""
 
@@ -99,6 +109,8 @@ class Engine:
         self._unencrypted = False
         self.only_encrypted = config.account.sound == "mandatory"
         self._offers = 0
+        self._mixed: frozenset[int] = frozenset()
+        self._watching = False
         self._closing = False
         self._endpoint = _Endpoint(self)
         settings = pj.EpConfig()
@@ -292,12 +304,75 @@ class Engine:
             if number in self._calls:
                 self.ended(number, pj.PJSIP_SC_SERVICE_UNAVAILABLE, words(error))
 
+    def transferred(self, number: int, refer_to: str) -> Call | None:
+        """Take a REFER of the far side, to somebody whom the settings know. pjsip places the call.
+
+        The call in its place, like an offered one, has a number of its own and is told as `CallTransferred`.
+        """
+        target = transfer_target(refer_to)
+        peer = "" if target is None else printable(target)
+        if not self._may_move(number, peer):
+            log.warning("call %d: refused to be transferred to %s", number, peer or "more than an address")
+            return None
+        new = self._instead(number)
+        self.tell(CallTransferred(number, new.number, peer))
+        self._later(0.0, functools.partial(self._look_after, new.number))
+        return new
+
+    def replaced(self, number: int, invite: str) -> Call | None:
+        """Take an INVITE with Replaces (RFC 3891) from a peer whom the settings know. pjsip answers it."""
+        peer, *others = map(printable, (from_of(invite), *asserted_in(invite)))
+        if not self._may_move(number, peer, *others):
+            log.warning("call %d: refused to be taken over by %s", number, peer)
+            return None
+        new = self._instead(number)
+        new.dialled = False
+        self.tell(CallReplaced(number, new.number, peer))
+        return new
+
+    def _may_move(self, number: int, *peers: str) -> bool:
+        call = self._calls.get(number)
+        return (
+            call is not None
+            and call.talks
+            and not any(other.instead_of == number for other in self._calls.values())
+            and all(map(self._config.may_talk, peers))
+        )
+
+    def _instead(self, number: int) -> Call:
+        """The object of a call that is to take another's place; pjsip fills it in after the callback."""
+        assert self._account is not None, "there is a call"
+        self._offers -= 1
+        new = Call(self, self._account, self._offers, self._calls[number].server, instead_of=number)
+        new.mode = self._calls[number].mode
+        self._calls[new.number] = new
+        return new
+
+    def _look_after(self, number: int) -> None:
+        """Tell that pjsip could not place the call of a transfer: it says so to the far side alone."""
+        call = self._calls.get(number)
+        if call is not None and call.getId() == pj.INVALID_ID:
+            self.ended(number, pj.PJSIP_SC_SERVICE_UNAVAILABLE, "the call could not be placed")
+
     def answered(self, number: int) -> None:
         """Tell that the far side talks with us, and that it may where only encrypted sound is permitted."""
         if self._unencrypted:
             self._unencrypted = False
             self.tell(HealthChanged("encryption", None))
         self.tell(CallAnswered(number))
+        if not self._watching:
+            self._watching = True
+            self._watch()
+
+    def _watch(self) -> None:
+        """Look after the sound of the calls, as long as there are any."""
+        self._watching = bool(self._calls)
+        if self._watching:
+            self._later(WATCH_SECONDS, self._watch)
+            now = time.monotonic()
+            for call in list(self._calls.values()):
+                with contextlib.suppress(pj.Error):  # one that is not placed yet, or just over
+                    call.watch(now)
 
     def heard(self, number: int) -> None:
         """A server has taken the call: whatever becomes of it, no other gets it."""
@@ -382,6 +457,7 @@ class Engine:
         call = self._calls.pop(number, None)
         if call is None:
             return
+        self._mixed -= {number}
         self._set_admission()
         self._sound.rest()
         self._later(COLLECT_SECONDS, gc.collect)
@@ -419,9 +495,32 @@ class Engine:
         """Play a tone at the door in place of the one before."""
         self._sound.play(tone)
 
-    def join(self, media: pj.AudioMedia, *, speaker: bool, microphone: bool) -> None:
-        """Let the far end be heard at the door, and the door at the far end."""
+    def join(self, number: int, media: pj.AudioMedia, *, speaker: bool, microphone: bool) -> None:
+        """Let the far end be heard at the door, the door at the far end, and mixed calls at each other."""
         self._sound.join(media, speaker=speaker, microphone=microphone)
+        if number in self._mixed:
+            for other in self._media(self._mixed - {number}):
+                if microphone:
+                    media.startTransmit(other)
+                    other.startTransmit(media)
+                else:  # who has put us on hold neither hears the others nor plays them his music
+                    media.stopTransmit(other)
+                    other.stopTransmit(media)
+
+    def mix(self, numbers: Iterable[int]) -> None:
+        """Let calls hear each other, beside the door; replaces what was mixed before."""
+        self._mixed = frozenset(numbers)
+        for number in self._mixed:
+            if number in self._calls:
+                self._calls[number].connect(microphone=True)
+
+    def warn(self, numbers: Iterable[int]) -> None:
+        """Play the warning tone once, at the door and into calls."""
+        self._sound.warn(self._media(numbers))
+
+    def _media(self, numbers: Iterable[int]) -> list[pj.AudioMedia]:
+        calls = (self._calls[number] for number in numbers if number in self._calls)
+        return [media for call in calls if (media := call.media()) is not None]
 
     def _sounds(self) -> bool:
         """Whether a call has sound now."""

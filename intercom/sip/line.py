@@ -11,7 +11,14 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from intercom.core.events import CallEnded, CallOffered, Event, HealthChanged
+from intercom.core.events import (
+    CallEnded,
+    CallOffered,
+    CallReplaced,
+    CallTransferred,
+    Event,
+    HealthChanged,
+)
 from intercom.core.guide import Tone
 from intercom.core.policy import Mode
 from intercom.sip.config import LineConfig
@@ -101,6 +108,14 @@ class Line:
         """End a call, whatever its state."""
         self._worker.submit(lambda engine: engine.end(call))
 
+    def mix(self, calls: tuple[int, ...]) -> None:
+        """Let calls hear each other, beside the door."""
+        self._worker.submit(lambda engine: engine.mix(calls))
+
+    def warn(self, calls: tuple[int, ...]) -> None:
+        """Play the warning tone once, at the door and into calls."""
+        self._worker.submit(lambda engine: engine.warn(calls))
+
     def play(self, tone: Tone) -> None:
         """Play a tone at the door in place of the one before."""
         self._worker.submit(lambda engine: engine.play(tone))
@@ -160,7 +175,7 @@ class Line:
             case RegistrationChanged() | ServerSilent() | ConnectionLost() | NotTrusted():
                 self._supervisor.hear(news)
                 return
-            case CallOffered(call):
+            case CallOffered(call) | CallTransferred(new=call) | CallReplaced(new=call):
                 self._calls.add(call)
             case CallEnded(call):
                 self._calls.discard(call)

@@ -5,14 +5,14 @@ Rule: everything here runs on the SIP thread; without a card there is a fault, a
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pjsua2 as pj
 
 from intercom.core.events import HealthChanged
 from intercom.core.guide import Tone
 from intercom.sip.callbacks import words
-from intercom.sip.tones import CADENCES
+from intercom.sip.tones import CADENCES, Cadence
 from intercom.sip.worker import Later
 
 BRIDGE_HERTZ = 16000
@@ -48,6 +48,7 @@ class Sound:
         self._tone = Tone.SILENCE
         self._tones = pj.ToneGenerator()
         self._tones.createToneGenerator(BRIDGE_HERTZ)
+        self._warning: pj.ToneGenerator | None = None
 
     def play(self, tone: Tone) -> None:
         """Play a tone at the door in place of the one before."""
@@ -59,12 +60,7 @@ class Sound:
             return
         self._open()
         self._tones.startTransmit(self._speaker())
-        beeps = pj.ToneDescVector()
-        for beep in cadence.beeps:
-            element = pj.ToneDesc()
-            element.freq1, element.on_msec, element.off_msec = beep.hertz, beep.on, beep.off
-            beeps.append(element)
-        self._tones.play(beeps, cadence.repeats)
+        self._tones.play(_descriptions(cadence), cadence.repeats)
         if not cadence.repeats:
             self._later(cadence.seconds, functools.partial(self._played, tone))
 
@@ -75,6 +71,19 @@ class Sound:
             media.startTransmit(self._speaker())
         if microphone:
             self._devices.getCaptureDevMedia().startTransmit(media)
+        else:
+            self._devices.getCaptureDevMedia().stopTransmit(media)
+
+    def warn(self, calls: Iterable[pj.AudioMedia]) -> None:
+        """Play the warning tone once, at the door and into calls."""
+        self._open()
+        cadence = CADENCES[Tone.WARNING]
+        tones = pj.ToneGenerator()
+        tones.createToneGenerator(BRIDGE_HERTZ)
+        for media in (self._speaker(), *calls):
+            tones.startTransmit(media)
+        tones.play(_descriptions(cadence), False)
+        self._warning = tones  # it plays as long as it is kept
 
     def _speaker(self) -> pj.AudioMedia:
         return self._devices.getPlaybackDevMedia()
@@ -112,3 +121,13 @@ class Sound:
         if self._is_open and self._tone is Tone.SILENCE and not self._used():
             self._is_open = False
             self._devices.setNoDev()
+
+
+def _descriptions(cadence: Cadence) -> pj.ToneDescVector:
+    """A cadence as pjsua2 wants it."""
+    beeps = pj.ToneDescVector()
+    for beep in cadence.beeps:
+        element = pj.ToneDesc()
+        element.freq1, element.on_msec, element.off_msec = beep.hertz, beep.on, beep.off
+        beeps.append(element)
+    return beeps

@@ -35,6 +35,8 @@ class Cadence:
 CADENCES: Mapping[Tone, Cadence] = {
     Tone.HEARD: Cadence((Beep(880, 90, 20), Beep(1175, 140, 50))),
     Tone.RINGBACK: Cadence((Beep(425, 1000, 4000),), repeats=True),
+    Tone.HOLD: Cadence((Beep(425, 150, 2850),), repeats=True),
+    Tone.WARNING: Cadence((Beep(1000, 150, 150), Beep(1000, 150, 50))),
     Tone.DOORBELL: Cadence((Beep(660, 400, 50), Beep(528, 600, 2000)), repeats=True),
     Tone.DOOR_OPEN: Cadence((Beep(1047, 120, 40), Beep(1319, 120, 40), Beep(1568, 200, 50))),
     Tone.END: Cadence((Beep(425, 180, 120), Beep(350, 250, 50))),

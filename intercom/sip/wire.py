@@ -38,6 +38,12 @@ def address_of(uri: str) -> str:
     return f"{scheme.lower()}:{user}{at}{host.lower()}"
 
 
+def from_of(message: str) -> str:
+    """Who says that he sends a request; the server vouches for it or not."""
+    values = _values(message, "(?:From|f)")
+    return address_of(values[0]) if values else "sip:"
+
+
 def asserted_in(message: str) -> list[str]:
     """Who calls, as a server says that knows (P-Asserted-Identity, RFC 3325); a mere number says nothing."""
     names = (address_of(value) for value in _values(message, "P-Asserted-Identity"))
@@ -59,6 +65,22 @@ def _values(message: str, name: str) -> list[str]:
     head = re.split(r"\r?\n\r?\n", message, maxsplit=1)[0]
     lines = re.findall(rf"^{name}[ \t]*:((?:.*\r?\n[ \t])*.*)$", head, re.IGNORECASE | re.MULTILINE)
     return [value.strip() for line in lines for value in _VALUE.findall(line) if value.strip()]
+
+
+def transfer_target(refer_to: str) -> str | None:
+    """Reduce a Refer-To (RFC 3515) to `sip:user@host`; None if it asks for more than a call or a replacement.
+
+    A URI may carry header fields for the INVITE (RFC 3261 section 19.1.1). Only Replaces (RFC 3891) and what
+    goes with it are taken from others: whoever sends us there must not choose our From or Route.
+    """
+    match = _NAME_ADDR.fullmatch(refer_to.strip())
+    if match is None:
+        return None
+    _, _, fields = (match["inner"] or match["plain"]).partition("?")
+    names = {field.partition("=")[0].lower() for field in fields.split("&")} if fields else set()
+    if not names <= {"replaces", "require", "supported"}:
+        return None
+    return address_of(refer_to)
 
 
 def is_bound(answer: str) -> bool:

@@ -98,12 +98,12 @@ async def test_a_call_from_ring_to_end_is_in_the_status(tmp_path: Path) -> None:
         _, ending = await ask(place.path, get("/status"))
     assert ringing["call"] == {
         "id": 1, "state": "calling", "direction": "out", "peer": FLAT, "mode": "talk",
-        "diverted_by": "", "since": None, **NO_FLOW
+        "diverted_by": "", "since": None, "held": False, "others": [], **NO_FLOW
     }  # fmt: skip
     since = datetime.fromisoformat(talking["call"].pop("since"))
     assert timedelta(seconds=38) < datetime.now(UTC) - since < timedelta(seconds=60)
     expected = {"id": 1, "state": "talking", "direction": "out", "peer": FLAT, **place.line.flow}
-    assert talking["call"] == expected | {"mode": "talk", "diverted_by": ""}
+    assert talking["call"] == expected | {"mode": "talk", "diverted_by": "", "held": False, "others": []}
     assert talking["state"] == "talking"
     assert ending["call"]["state"] == "ending"
     assert ending["call"]["since"] is not None

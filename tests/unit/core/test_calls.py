@@ -16,6 +16,7 @@ from intercom.core.actions import (
     Refuse,
     Release,
     ShowLamp,
+    Warn,
 )
 from intercom.core.events import (
     ButtonDown,
@@ -25,6 +26,7 @@ from intercom.core.events import (
     CallOffered,
     CallRang,
     CallRequested,
+    CallTransferred,
     Event,
     HangUpRequested,
     HealthChanged,
@@ -131,10 +133,10 @@ def test_the_longest_talk_is_ended() -> None:
     story = Story()
     story.press()
     story.tell(CallAnswered(1))
-    assert story.wait(299) == []
+    assert story.wait(299) == [Warn((1,))]
     assert story.wait(1) == [HangUp(1), ShowLamp(Lamp.READY)]
     assert story.end(1) == [
-        RecordCall("out", "bell", FLAT, Outcome.ANSWERED, "OK", 300.0),
+        RecordCall("out", "bell", FLAT, Outcome.ANSWERED, "the talk time is up", 300.0),
         Play(Tone.END),
     ]
 
@@ -421,6 +423,7 @@ def test_after_the_end_nothing_is_accepted_any_more() -> None:
     before = story.state
     assert before.faults == {"sound": "no card"}
     assert story.tell(CallOffered(-1, FLAT)) == [Refuse(-1, 480)]
+    assert story.tell(CallTransferred(1, -2, FLAT)) == [HangUp(-2)]
     everything_else = (
         TimePassed(),
         ButtonDown("bell"),

@@ -4,7 +4,7 @@ The model knows only what the station was told and what it asked for; it keeps i
 calls and typed digits, and never looks into the state to make up its mind.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,12 +16,14 @@ from intercom.core.actions import (
     Dial,
     HangUp,
     Lock,
+    Mix,
     Play,
     RecordAccess,
     Release,
     SendMessage,
     ShowLamp,
     ShowPresence,
+    Warn,
 )
 from intercom.core.events import (
     ButtonDown,
@@ -29,15 +31,21 @@ from intercom.core.events import (
     ButtonUp,
     CallAnswered,
     CallEnded,
+    CallHeld,
     CallOffered,
     CallRang,
+    CallReplaced,
     CallRequested,
+    CallResumed,
+    CallTransferred,
     DigitReceived,
     Event,
     HangUpRequested,
     HealthChanged,
     MessageReceived,
     OpenRequested,
+    SoundCame,
+    SoundStopped,
     Stopped,
     StrikeMoved,
     TimePassed,
@@ -69,6 +77,7 @@ WRITING = Policy(
     notices=(Notice((FLAT, GUARD), frozenset(Occasion)),),
     publishes=True,
 )
+JOINING = replace(POLICY, join=True)
 HASTY = Policy(
     POLICY.buttons,
     POLICY.doors,
@@ -94,6 +103,10 @@ operators = st.one_of(
 sip = st.one_of(
     st.builds(CallRang, calls, st.booleans()),
     st.builds(CallAnswered, calls),
+    st.builds(CallHeld, calls),
+    st.builds(CallResumed, calls),
+    st.builds(SoundStopped, calls, st.floats(0, 5)),
+    st.builds(SoundCame, calls),
     st.builds(CallEnded, calls, st.sampled_from([0, 200, 404, 408, 480, 486, 487, 503, 603, 999]), texts),
 )
 parts = st.one_of(
@@ -117,7 +130,7 @@ def happenings(draw: st.DrawFn) -> list[tuple[float, Event]]:
     """Events with the pause before each; rows of digits and visits come whole, so as not to be rare."""
     happened: list[tuple[float, Event]] = []
     offered = 0
-    for kind in draw(st.lists(st.integers(0, 7), max_size=40)):
+    for kind in draw(st.lists(st.integers(0, 8), max_size=40)):
         pause = draw(pauses)
         if kind == 0:
             offered -= 1  # the SIP side numbers each offer anew
@@ -133,6 +146,12 @@ def happenings(draw: st.DrawFn) -> list[tuple[float, Event]]:
         elif kind == 2:
             call = draw(calls)
             happened += [(pause, ButtonPressed("bell")), (1.0, CallRang(call)), (1.0, CallAnswered(call))]
+        elif kind == 8:
+            offered -= 1
+            call = draw(calls)
+            moved = draw(st.booleans())
+            new = CallTransferred(call, offered, OFFICE) if moved else CallReplaced(call, offered, OFFICE)
+            happened.append((pause, new))
         elif kind == 3:
             happened.append((min(pause, 4.0), OpenRequested(draw(st.sampled_from(["front", "gate"])))))
         else:
@@ -142,7 +161,7 @@ def happenings(draw: st.DrawFn) -> list[tuple[float, Event]]:
     return happened
 
 
-policies = st.sampled_from([POLICY, AUTOMATIC, ONE_WAY, WRITING, HASTY])
+policies = st.sampled_from([POLICY, AUTOMATIC, ONE_WAY, WRITING, HASTY, JOINING])
 
 
 @dataclass
@@ -155,8 +174,7 @@ class World:
     established: set[int] = field(default_factory=set)
     announcing: set[int] = field(default_factory=set)
     hung_up: dict[int, float] = field(default_factory=dict)
-    typed: str = ""
-    typing_until: float = 0.0
+    typed: dict[int, tuple[str, float]] = field(default_factory=dict)
     dialled: int = 0
     lamp: Lamp = Lamp.READY
     tone: Tone = Tone.SILENCE
@@ -171,23 +189,28 @@ class World:
                 self.established.discard(action.call)
         match event:
             case CallAnswered(call) if call in self.live and call not in self.hung_up:
-                if call not in self.established:
-                    self.typed = ""
                 self.established.add(call)
+            case CallTransferred(call, new) | CallReplaced(call, new):
+                self.live.add(new)
+                if call in self.announcing:
+                    self.announcing.add(new)
             case CallEnded(call):
                 self.live.discard(call)
                 self.established.discard(call)
+                self.typed.pop(call, None)
                 self.hung_up.pop(call, None)
             case OpenRequested(door):
                 return [door]
             case MessageReceived(peer, text, secure) if peer in self.policy.callers:
                 return self._wrote(text, secure, now)
             case DigitReceived(call, digit) if call in self.established:
-                if not self.typed or now >= self.typing_until:
-                    self.typed, self.typing_until = "", now + self.policy.code_seconds
-                self.typed += digit
-                if digit == "#":
-                    code, self.typed = self.typed, ""
+                typed, until = self.typed.pop(call, ("", 0.0))
+                if not typed or now >= until:
+                    typed, until = "", now + self.policy.code_seconds
+                code = typed + digit
+                if digit != "#":
+                    self.typed[call] = code, until
+                else:
                     return [door for door, known in CODES.items() if known == code]
         return []
 
@@ -234,11 +257,14 @@ class World:
                 self.tone = tone
             case ShowPresence():
                 self.presence = action
+            case Mix(calls) | Warn(calls):
+                assert set(calls) <= self.established, "only who talks hears it"
             case RecordAccess(door=str(door), granted=True):
                 assert door in permitted
 
     def _begin(self, call: int, now: float, *, answered: bool = True) -> None:
-        unconfirmed = {old for old, until in self.hung_up.items() if now < until}
+        # Whoever the SIP side has brought into a conversation is hung up on before the next call begins.
+        unconfirmed = {old for old, until in self.hung_up.items() if now < until and old > 0}
         others = self.live - self.hung_up.keys() | unconfirmed
         assert not others, f"{others} still live while {call} begins"
         if answered:
@@ -338,6 +364,10 @@ def test_what_is_said_about_a_call_that_is_not_ours_changes_nothing(
         CallEnded(number, 200, "OK"),
         DigitReceived(number, digit),
         DigitReceived(number, "#"),
+        CallHeld(number),
+        CallResumed(number),
+        SoundStopped(number, 2.0),
+        SoundCame(number),
         CallRang(-number),
         CallAnswered(-number),
         CallEnded(-number, 487, "Request Terminated"),

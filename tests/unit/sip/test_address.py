@@ -1,8 +1,8 @@
-"""Who calls, as the headers of an INVITE name him."""
+"""Whom the headers of a message name."""
 
 import pytest
 
-from intercom.sip.wire import address_of, asserted_in, diverted_by
+from intercom.sip.wire import address_of, asserted_in, diverted_by, from_of, transfer_target
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,33 @@ def test_whom_the_server_vouches_for(lines: list[str], names: list[str]) -> None
 )
 def test_who_sent_a_call_on(lines: list[str], address: str) -> None:
     assert diverted_by(invite(*lines)) == address
+
+
+@pytest.mark.parametrize(
+    ("value", "target"),
+    [
+        ("sip:flat2@site.example", "sip:flat2@site.example"),
+        ('"Flat 2" <sip:flat2@Site.Example:5060;transport=tcp>', "sip:flat2@site.example"),
+        ("<sip:flat2@site.example?Replaces=1%3Bto-tag%3D2%3Bfrom-tag%3D3>", "sip:flat2@site.example"),
+        ("<sip:flat2@site.example?replaces=1&Require=replaces>", "sip:flat2@site.example"),
+        ("<sip:flat2@site.example?From=sip:other@site.example>", None),
+        ("<sip:flat2@site.example?Replaces=1&Route=%3Csip:192.0.2.1%3E>", None),
+        ("<sip:flat2@site.example?body=x>", None),
+        ("<sip:flat2@site.example> <sip:evil@bad.example>", None),
+        ("tel:+4930123", "tel:+4930123"),
+    ],
+)
+def test_a_transfer_asks_for_a_call_and_nothing_else(value: str, target: str | None) -> None:
+    assert transfer_target(value) == target
+
+
+@pytest.mark.parametrize(
+    ("lines", "address"),
+    [
+        (["X-From: <sip:c@d>", "f : <sip:flat1@site.example>;tag=1"], "sip:flat1@site.example"),
+        (["From: Flat 1 <sip:flat1@Site.Example:5060>;tag=1"], "sip:flat1@site.example"),
+        ([], "sip:"),
+    ],
+)
+def test_who_says_that_he_sends_a_request(lines: list[str], address: str) -> None:
+    assert from_of(invite(*lines)) == address

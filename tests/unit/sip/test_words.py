@@ -106,7 +106,7 @@ def test_a_tone_can_be_heard_and_ends(tone: Tone) -> None:
 
 def test_only_what_lasts_is_repeated() -> None:
     once = {tone for tone, cadence in CADENCES.items() if not cadence.repeats}
-    assert once == {Tone.HEARD, Tone.DOOR_OPEN, Tone.END, Tone.NO_ANSWER, Tone.FAILED}
+    assert once == {Tone.HEARD, Tone.DOOR_OPEN, Tone.END, Tone.NO_ANSWER, Tone.FAILED, Tone.WARNING}
 
 
 def test_the_panel_knows_every_lamp() -> None:
