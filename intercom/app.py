@@ -31,7 +31,9 @@ from intercom.core.actions import (
     RecordCall,
     Refuse,
     Release,
+    SendMessage,
     ShowLamp,
+    ShowPresence,
     Warn,
 )
 from intercom.core.events import (
@@ -49,6 +51,7 @@ from intercom.settings.loading import Mistake, callers, policy, read_password
 from intercom.settings.schema import Settings
 from intercom.sip.config import AccountConfig, LineConfig
 from intercom.sip.line import Line
+from intercom.sip.outbox import Outbox
 from intercom.sip.wire import address_of
 from intercom.system.notify import notify, watchdog_seconds
 
@@ -99,8 +102,10 @@ class Station:
             parts.callback(self._journal.close)
             self._open_panel(parts)
             self._line = Line(self._line_config(), self._runtime.post, self._died)
+            self._outbox = Outbox(self._settings.station.name, self._line.write)
             self._line.start()
             parts.push_async_callback(self._line.stop)
+            parts.callback(self._outbox.close)
             await self._open_control(parts)
             self._look_for_sound()
             parts.callback(self._runtime.post, Stopped())
@@ -186,7 +191,14 @@ class Station:
         from intercom.control.server import ControlServer
 
         controls = Controls(
-            self._settings, self._runtime, self._line, self._journal, self._panel, self._counters, self._press
+            self._settings,
+            self._runtime,
+            self._line,
+            self._journal,
+            self._panel,
+            self._outbox,
+            self._counters,
+            self._press,
         )
         server = ControlServer(self._socket, controls.handlers())
         await server.start()
@@ -249,6 +261,10 @@ class Station:
                 self._move_strike(door, None)
             case RecordCall() | RecordAccess():
                 self._journal.append(action)
+            case SendMessage(to, text):
+                self._outbox.put(to, text)
+            case ShowPresence():
+                self._line.show(action)
 
     def _show(self, lamp: Lamp) -> None:
         if self._panel is not None:

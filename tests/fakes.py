@@ -37,6 +37,7 @@ from intercom.journal.store import Journal
 from intercom.runtime import Runtime
 from intercom.settings.schema import Settings
 from intercom.sip.line import Line
+from intercom.sip.outbox import Outbox
 from intercom.sip.registration import AccountStatus, News, RegistrationChanged
 from intercom.sip.targets import NotFound, Server
 
@@ -389,6 +390,11 @@ class Site:
     done: list[Action] = field(default_factory=list)
 
 
+async def nobody_reads(to: str, text: str) -> tuple[int, str]:
+    """Every message is refused for good."""
+    return 404, "Not Found"
+
+
 @asynccontextmanager
 async def open_site(
     folder: Path, settings: Settings = SETTINGS, *, panel: bool = True
@@ -409,6 +415,7 @@ async def open_site(
         cast("Line", site.line),
         journal,
         FakePanel() if panel else None,
+        Outbox("Side door", nobody_reads),
         site.counters,
         press,
     )

@@ -37,6 +37,7 @@ class Stranger:
     Args:
         target: `address:port` to send to.
         source: IPv4 address to send from; every 127.x.y.z will do on loopback.
+        port: to send from; 0 is any.
 
     Attributes:
         target: `address:port` that it sends to.
@@ -44,12 +45,12 @@ class Stranger:
         tag: in the To of its answers.
     """
 
-    def __init__(self, target: str, source: str = "127.0.0.1") -> None:
+    def __init__(self, target: str, source: str = "127.0.0.1", port: int = 0) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((source, 0))
+        self._socket.bind((source, port))
         self.target = target
-        address, port = target.rsplit(":", 1)
-        self._socket.connect((address, int(port)))
+        address, target_port = target.rsplit(":", 1)
+        self._socket.connect((address, int(target_port)))
         self.address = "{}:{}".format(*self._socket.getsockname())
         self.tag = secrets.token_hex(4)
 

@@ -30,6 +30,10 @@ PJ_SSL_SOCK_PROTO_TLS1_3: int
 PJMEDIA_DIR_ENCODING: int
 PJMEDIA_DIR_NONE: int
 PJMEDIA_ECHO_WEBRTC_AEC3: int
+PJRPID_ACTIVITY_BUSY: int
+PJRPID_ACTIVITY_UNKNOWN: int
+PJSUA_BUDDY_STATUS_OFFLINE: int
+PJSUA_BUDDY_STATUS_ONLINE: int
 PJMEDIA_SRTP_DISABLED: int
 PJMEDIA_SRTP_KEYING_DTLS_SRTP: int
 PJMEDIA_SRTP_KEYING_SDES: int
@@ -151,6 +155,7 @@ class RegConfig:
     firstRetryIntervalSec: int
 
 class SipConfig:
+    autoRespondSipMessage: bool
     authCreds: list[AuthCredInfo]
     proxies: list[str]
 
@@ -160,6 +165,10 @@ class CallConfig:
 
 class SrtpOpt:
     keyings: list[int]
+
+class AccountPresConfig:
+    publishEnabled: bool
+    publishShutdownWaitMsec: int
 
 class AccountMediaConfig:
     srtpUse: int
@@ -172,6 +181,7 @@ class AccountConfig:
     regConfig: RegConfig
     sipConfig: SipConfig
     callConfig: CallConfig
+    presConfig: AccountPresConfig
     mediaConfig: AccountMediaConfig
 
 class AccountInfo:
@@ -179,6 +189,7 @@ class AccountInfo:
 
 class SipRxData:
     wholeMsg: str
+    srcAddress: str
 
 class SslCertInfo:
     raw: str
@@ -212,7 +223,45 @@ class Account:
     def getInfo(self) -> AccountInfo: ...
     def setRegistration(self, renew: bool) -> None: ...
     onRegState: Callable[..., None]
+    def setOnlineStatus(self, status: PresenceStatus) -> None: ...
+    def sendResponse(self, param: SendResponseParam) -> None: ...
     onIncomingCall: Callable[..., None]
+
+class DeferredResponse:
+    def __init__(self, param: OnInstantMessageParam) -> None: ...
+
+class SendResponseParam:
+    deferredResponse: DeferredResponse
+    code: int
+
+class OnInstantMessageParam:
+    fromUri: str
+    contentType: str
+    msgBody: str
+    rdata: SipRxData
+
+class OnInstantMessageStatusParam:
+    toUri: str
+    msgBody: str
+    code: int
+    reason: str
+
+class PresenceStatus:
+    status: int
+    activity: int
+    note: str
+
+class BuddyConfig:
+    uri: str
+    subscribe: bool
+
+class SendInstantMessageParam:
+    contentType: str
+    content: str
+
+class Buddy:
+    def create(self, account: Account, config: BuddyConfig) -> None: ...
+    def sendInstantMessage(self, param: SendInstantMessageParam) -> None: ...
 
 class CallSetting:
     textCount: int

@@ -20,12 +20,14 @@ from intercom.core.events import (
     MessageReceived,
     OpenRequested,
 )
+from intercom.core.notices import presence_of
 from intercom.core.policy import Mode
 from intercom.core.state import Calling, Ending, Moving, Offered, Talking
 from intercom.journal.store import Journal
 from intercom.runtime import Runtime, Step
 from intercom.settings.schema import Settings, is_address
 from intercom.sip.line import Line
+from intercom.sip.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class Controls:
         line: Line,
         journal: Journal,
         panel: Snapshot | None,
+        outbox: Outbox,
         counters: Counter[str],
         press: Callable[[str], Awaitable[None]],
     ) -> None:
@@ -61,6 +64,7 @@ class Controls:
         self._line = line
         self._journal = journal
         self._panel = panel
+        self._outbox = outbox
         self._counters = counters
         self._press = press
 
@@ -79,6 +83,7 @@ class Controls:
     async def status(self, _: Mapping[str, Any]) -> Answer:
         """The whole status. Keys are stable; times are seconds."""
         state = self._runtime.state
+        shown = presence_of(state)
         return {
             "version": __version__,
             "name": self._settings.station.name,
@@ -88,6 +93,8 @@ class Controls:
             "call": await self._call(),
             "panel": self._panel.snapshot() if self._panel else {"buttons": {}, "lamps": {}, "doors": {}},
             "audio": {"device": self._settings.sound.device, "fault": state.faults.get("sound")},
+            "presence": {"state": shown.presence.value, "note": shown.note},
+            "messages": self._outbox.status,
             "faults": dict(state.faults),
             "counters": {
                 name: self._counters[name]

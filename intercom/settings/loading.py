@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from intercom.core.policy import Caller, Door, Mode, Policy, Target
+from intercom.core.policy import Caller, Door, Mode, Notice, Occasion, Policy, Target
 from intercom.settings.schema import SYSTEM_AUTHORITIES, Incoming, Settings
 
 LARGEST_FILE = 1 << 20
@@ -51,7 +51,11 @@ def load(path: Path, *, secrets: bool = True) -> Settings:
         WrongSettings: with every mistake in the file.
     """
     data = read(path)
-    mistakes = _clashes(path, data) + (_secrets(path, data) + _authorities(path, data) if secrets else [])
+    mistakes = (
+        _clashes(path, data)
+        + _messages(path, data)
+        + (_secrets(path, data) + _authorities(path, data) if secrets else [])
+    )
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
@@ -136,6 +140,34 @@ def _clashes(path: Path, data: dict[str, Any]) -> list[Mistake]:
     return mistakes
 
 
+def _messages(path: Path, data: dict[str, Any]) -> list[Mistake]:
+    """Buttons that messages name and nobody knows, and doors that no message can open."""
+    mistakes = []
+    buttons = [table.get("name") for _, table in _tables(data, "button")]
+    for key, table in _tables(data, "message"):
+        named = table.get("buttons")
+        for number, name in enumerate(named if isinstance(named, list) else (), 1):
+            if name not in buttons:
+                mistakes.append(Mistake(path, f"{key}.buttons[{number}]", f"there is no button '{name}'"))
+    secure = any(
+        str(table.get("registrar")).endswith(";transport=tls") for _, table in _tables(data, "account")
+    )
+    incoming = data.get("incoming")
+    for key, table in _tables(data, "door"):
+        if table.get("open_by_message") is not True:
+            continue
+        if not secure:
+            reason = "needs an account with ;transport=tls: a code in the clear opens nothing"
+        elif not table.get("codes"):
+            reason = "needs codes"
+        elif not isinstance(incoming, dict) or not (incoming.get("permit") or incoming.get("peer")):
+            reason = "needs people who may write: they are those who may call, in [incoming]"
+        else:
+            continue
+        mistakes.append(Mistake(path, f"{key}.open_by_message", reason))
+    return mistakes
+
+
 def _secrets(path: Path, data: dict[str, Any]) -> list[Mistake]:
     mistakes = []
     for key, table in _tables(data, "account"):
@@ -214,11 +246,18 @@ def policy(settings: Settings) -> Policy:
             for button in settings.button
         },
         doors={
-            door.name: Door(door.release_seconds, frozenset(code.dtmf for code in door.codes))
+            door.name: Door(
+                door.release_seconds, frozenset(code.dtmf for code in door.codes), door.open_by_message
+            )
             for door in settings.door
         },
         callers=callers(settings.incoming),
         join=settings.incoming.waiting == "join",
+        notices=tuple(
+            Notice(tuple(message.to), frozenset(map(Occasion, message.on)), frozenset(message.buttons))
+            for message in settings.message
+        ),
+        publishes=any(account.presence for account in settings.account),
         settle_seconds=settings.timing.settle_seconds,
         repeat_seconds=settings.timing.repeat_seconds,
         talk_seconds=settings.timing.talk_seconds,

@@ -116,6 +116,7 @@ class Account(_Section):
     fingerprint: Fingerprint | None = None
     srtp: Literal["off", "optional", "mandatory"] | None = None
     srtp_keys: Literal["sdes", "dtls"] = "sdes"
+    presence: bool = False
 
     @model_validator(mode="after")
     def _protected(self) -> Self:
@@ -227,7 +228,16 @@ class Door(_Section):
     pin: Pin
     release_seconds: Annotated[float, Field(ge=0.2, le=60)] = 5
     active_high: bool = True
+    open_by_message: bool = False
     codes: Annotated[list[DtmfCode], Field(max_length=100)] = []
+
+
+class Message(_Section):
+    """People who are written to, and when (RFC 3428)."""
+
+    to: Annotated[list[Address], Field(min_length=1, max_length=16)]
+    on: Annotated[list[Literal["press", "missed", "released", "refused", "fault"]], Field(min_length=1)]
+    buttons: list[Name] = []
 
 
 class Sound(_Section):
@@ -281,6 +291,7 @@ class Settings(_Section):
     button: Annotated[list[Button], Field(min_length=1)]
     lamp: list[Lamp] = []
     door: list[Door] = []
+    message: Annotated[list[Message], Field(max_length=16)] = []
     sound: Sound = Sound()
     incoming: Incoming = Incoming()
     timing: Timing = Timing()

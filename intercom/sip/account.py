@@ -5,6 +5,7 @@ from typing import Protocol
 
 import pjsua2 as pj
 
+from intercom.core.actions import Presence, ShowPresence
 from intercom.sip.callbacks import guarded
 from intercom.sip.config import AccountConfig
 from intercom.sip.registration import RegistrationChanged
@@ -16,6 +17,7 @@ SOUND = {
     "optional": pj.PJMEDIA_SRTP_OPTIONAL,
     "mandatory": pj.PJMEDIA_SRTP_MANDATORY,
 }
+UNPUBLISH_MILLISECONDS = 500
 SOUND_KEYS = {"sdes": pj.PJMEDIA_SRTP_KEYING_SDES, "dtls": pj.PJMEDIA_SRTP_KEYING_DTLS_SRTP}
 
 
@@ -27,6 +29,12 @@ class Owner(Protocol):
 
     def offered(self, account: "Account", call_id: int, invite: str) -> None:
         """An INVITE has come in."""
+
+    def written(self, prm: pj.OnInstantMessageParam) -> int:
+        """A MESSAGE has come in; returns the status that it is answered with."""
+
+    def answered_message(self, to: str, text: str, status: int, reason: str) -> None:
+        """What became of a MESSAGE of ours."""
 
 
 class Account(pj.Account):
@@ -57,6 +65,42 @@ class Account(pj.Account):
     def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:
         self._owner.offered(self, prm.callId, prm.rdata.wholeMsg)
 
+    @guarded
+    def onInstantMessage(self, prm: pj.OnInstantMessageParam) -> None:
+        answer = pj.SendResponseParam()
+        answer.deferredResponse = pj.DeferredResponse(prm)
+        answer.code = pj.PJSIP_SC_INTERNAL_SERVER_ERROR
+        try:
+            answer.code = self._owner.written(prm)
+        finally:
+            self.sendResponse(answer)
+
+    @guarded
+    def onInstantMessageStatus(self, prm: pj.OnInstantMessageStatusParam) -> None:
+        self._owner.answered_message(prm.toUri, prm.msgBody, prm.code, printable(prm.reason))
+
+    def write(self, to: str, text: str) -> None:
+        """Send a MESSAGE; `answered_message` tells what became of it. Raises pjsua2.Error."""
+        reader = pj.BuddyConfig()
+        reader.uri = to
+        reader.subscribe = False
+        buddy = pj.Buddy()
+        buddy.create(self, reader)
+        message = pj.SendInstantMessageParam()
+        message.contentType = "text/plain"
+        message.content = text
+        buddy.sendInstantMessage(message)
+
+    def show(self, presence: ShowPresence) -> None:
+        """Have watchers told how the station is: at once if it is registered, else when it will be."""
+        status = pj.PresenceStatus()
+        is_closed = presence.presence is Presence.CLOSED
+        status.status = pj.PJSUA_BUDDY_STATUS_OFFLINE if is_closed else pj.PJSUA_BUDDY_STATUS_ONLINE
+        is_busy = presence.presence is Presence.BUSY
+        status.activity = pj.PJRPID_ACTIVITY_BUSY if is_busy else pj.PJRPID_ACTIVITY_UNKNOWN
+        status.note = presence.note
+        self.setOnlineStatus(status)
+
 
 def own_address(address: str, port: int) -> str:
     """The address of this machine that faces another: sound is offered on it and taken from nowhere else."""
@@ -86,6 +130,9 @@ def account_config(name: str, account: AccountConfig, server: Server, own: str) 
     config.sipConfig.proxies.append(
         f"sip:{server.address}:{server.port};transport={server.transport};lr;hide"
     )
+    config.sipConfig.autoRespondSipMessage = False
+    config.presConfig.publishEnabled = account.presence
+    config.presConfig.publishShutdownWaitMsec = UNPUBLISH_MILLISECONDS
     config.callConfig.timerUse = pj.PJSUA_SIP_TIMER_OPTIONAL
     config.callConfig.prackUse = pj.PJSUA_100REL_OPTIONAL
     config.mediaConfig.srtpUse = SOUND[account.sound]

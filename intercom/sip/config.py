@@ -27,6 +27,7 @@ class AccountConfig:
         trust: what its servers must show over TLS; None for another transport.
         sound: whether it is encrypted: `off`, `optional` or `mandatory`.
         sound_keys: how keys for it are offered: `sdes` or `dtls`.
+        presence: whether its server is told how the station is (RFC 3903).
     """
 
     name: str
@@ -41,6 +42,7 @@ class AccountConfig:
     trust: Trust | None = None
     sound: str = "off"
     sound_keys: str = "sdes"
+    presence: bool = False
 
     @classmethod
     def of(cls, account: Account, password: str, folder: Path) -> Self:
@@ -58,6 +60,7 @@ class AccountConfig:
             trust=trust_of(account, folder),
             sound=account.sound,
             sound_keys=account.srtp_keys,
+            presence=account.presence,
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pjsua2 as pj
 
+from intercom.core.actions import Presence, ShowPresence
 from intercom.core.events import (
     CallAnswered,
     CallEnded,
@@ -22,6 +23,7 @@ from intercom.core.events import (
     CallReplaced,
     CallTransferred,
     HealthChanged,
+    MessageReceived,
 )
 from intercom.core.guide import Tone
 from intercom.core.policy import Mode
@@ -29,6 +31,8 @@ from intercom.sip.account import Account, account_config, own_address
 from intercom.sip.call import IN_THE_CLEAR, Call
 from intercom.sip.callbacks import guarded, words
 from intercom.sip.config import LineConfig
+from intercom.sip.letter import ACCEPTED, judge
+from intercom.sip.outbox import MessageAnswered
 from intercom.sip.registration import ConnectionLost, NotTrusted, RegistrationChanged, ServerSilent
 from intercom.sip.sound import BRIDGE_HERTZ, Sound
 from intercom.sip.targets import Server
@@ -101,7 +105,10 @@ class Engine:
         self._later = later
         self._calls: dict[int, Call] = {}
         self._unheard: dict[int, _Unheard] = {}
+        self._unanswered: dict[tuple[str, str], list[int]] = {}
+        self._presence = ShowPresence(Presence.OPEN, "")
         self._servers: Sequence[Server] = ()
+        self._admitted: set[Server] = set()
         self._server: Server | None = None
         self._own = ""
         self._connections: set[int] = set()
@@ -189,10 +196,12 @@ class Engine:
 
     def _set_admission(self) -> None:
         """Those that calls go through stay admitted until these are over."""
-        servers = {*self._servers, *(call.server for call in self._calls.values())}
+        self._admitted = {*self._servers, *(call.server for call in self._calls.values())}
         if self._server is not None:
-            servers.add(self._server)
-        pj.Admission.set([f"{server.address}:{server.port}" for server in servers])
+            self._admitted.add(self._server)
+        pj.Admission.set(
+            [f"{server.address}:{server.port};transport={server.transport}" for server in self._admitted]
+        )
 
     def register(self, server: Server) -> None:
         """Send a REGISTER to this server, now the one in use; `RegistrationChanged` tells the answer."""
@@ -231,6 +240,7 @@ class Engine:
         self._server, self._own = server, own
         account = Account(self, server, self._config.account.expires_seconds)
         account.create(account_config(self._config.name, self._config.account, server, own))
+        account.show(self._presence)
         self._account = account
         self._set_admission()
         account.setRegistration(True)
@@ -488,6 +498,62 @@ class Engine:
         """Codec and packet counts of a call, or None while no media flows."""
         call = self._calls.get(number)
         return None if call is None else call.statistics()
+
+    # Messages and presence
+
+    def write(self, number: int, to: str, text: str) -> None:
+        """Send a MESSAGE; `MessageAnswered` tells what became of it."""
+        waiting = self._unanswered.setdefault((to, text), [])
+        waiting.append(number)
+        try:
+            if self._account is None:
+                self.answered_message(to, text, pj.PJSIP_SC_SERVICE_UNAVAILABLE, "no server is known")
+            else:
+                self._account.write(to, text)
+        except pj.Error as error:
+            self.answered_message(to, text, pj.PJSIP_SC_INTERNAL_SERVER_ERROR, words(error))
+
+    def answered_message(self, to: str, text: str, status: int, reason: str) -> None:
+        """Tell what became of the oldest of the messages that say this to somebody."""
+        if numbers := self._unanswered.get((to, text)):
+            self.tell(MessageAnswered(numbers.pop(0), status, reason))
+            if not numbers:
+                del self._unanswered[to, text]
+
+    def forget(self, number: int) -> None:
+        """Nobody waits any more for what becomes of a message."""
+        for what, numbers in list(self._unanswered.items()):
+            if number in numbers:
+                numbers.remove(number)
+            if not numbers:
+                del self._unanswered[what]
+
+    def written(self, prm: pj.OnInstantMessageParam) -> int:
+        """Judge a MESSAGE and tell it if it may come in; returns the status that it is answered with."""
+        message = prm.rdata.wholeMsg
+        named = [printable(address_of(prm.fromUri)), *map(printable, asserted_in(message))]
+        permitted = all(self._config.caller(name) is not None for name in named)
+        status = judge(prm.contentType, prm.msgBody, permitted=permitted)
+        if status == ACCEPTED:
+            self.tell(MessageReceived(named[-1], prm.msgBody, self._is_secure(prm.rdata.srcAddress)))
+        else:
+            log.info("refused a message from %s: %d", ", ".join(named), status)
+        return status
+
+    def _is_secure(self, source: str) -> bool:
+        """Whether what comes from an `address:port` can have come over TLS only."""
+        host = source.rpartition(":")[0].strip("[]")
+        ways = {server.transport for server in self._admitted if server.address == host}
+        return ways == {"tls"}
+
+    def show(self, presence: ShowPresence) -> None:
+        """Have watchers told how the station is."""
+        self._presence = presence
+        if self._account is not None:
+            try:
+                self._account.show(presence)
+            except pj.Error as error:
+                log.warning("watchers are not told: %s", words(error))
 
     # Sound
 

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from intercom.core.actions import ShowPresence
 from intercom.core.events import (
     CallEnded,
     CallOffered,
@@ -23,6 +24,7 @@ from intercom.core.guide import Tone
 from intercom.core.policy import Mode
 from intercom.sip.config import LineConfig
 from intercom.sip.names import NameServers
+from intercom.sip.outbox import MessageAnswered
 from intercom.sip.probe import is_there
 from intercom.sip.registration import (
     AccountStatus,
@@ -65,6 +67,8 @@ class Line:
         self._worker: Worker[Engine] = Worker(self._build, self._tell_death)
         account = config.account
         self._calls: set[int] = set()
+        self._messages: dict[int, asyncio.Future[tuple[int, str]]] = {}
+        self._written = 0
         self._names = NameServers(config.name_servers)
         self._supervisor = Supervisor(
             AccountStatus(account.name, account.uri, account.registrar, "", "registering", "", 0),
@@ -120,6 +124,22 @@ class Line:
         """Play a tone at the door in place of the one before."""
         self._worker.submit(lambda engine: engine.play(tone))
 
+    async def write(self, to: str, text: str) -> tuple[int, str]:
+        """Send a line of text to somebody, once; returns the final SIP status and its reason."""
+        self._written += 1
+        number = self._written
+        self._messages[number] = self._loop.create_future()
+        self._worker.submit(lambda engine: engine.write(number, to, text))
+        try:
+            return await self._messages[number]
+        finally:
+            del self._messages[number]
+            self._worker.submit(lambda engine: engine.forget(number))
+
+    def show(self, presence: ShowPresence) -> None:
+        """Have those who watch the station told how it is."""
+        self._worker.submit(lambda engine: engine.show(presence))
+
     async def statistics(self, call: int) -> dict[str, Any] | None:
         """Ask for the codec and packet counts of a call; None while no media flows."""
         return await self._ask(lambda engine: engine.statistics(call))
@@ -160,7 +180,7 @@ class Line:
 
         return Engine(self._config, self._tell, later)
 
-    def _tell(self, news: Event | News) -> None:
+    def _tell(self, news: Event | News | MessageAnswered) -> None:
         self._call_soon(self._received, news)
 
     def _tell_death(self, reason: str) -> None:
@@ -170,10 +190,15 @@ class Line:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _received(self, news: Event | News) -> None:
+    def _received(self, news: Event | News | MessageAnswered) -> None:
         match news:
             case RegistrationChanged() | ServerSilent() | ConnectionLost() | NotTrusted():
                 self._supervisor.hear(news)
+                return
+            case MessageAnswered(number, status, reason):
+                waiting = self._messages.get(number)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result((status, reason))
                 return
             case CallOffered(call) | CallTransferred(new=call) | CallReplaced(new=call):
                 self._calls.add(call)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from intercom import __version__
+from intercom.control.handlers import _shown
 from intercom.core.actions import Dial, HangUp, RecordAccess, RecordCall, Release
 from intercom.core.events import (
     ButtonPressed,
@@ -20,11 +21,13 @@ from intercom.core.events import (
     DigitReceived,
     HangUpRequested,
     HealthChanged,
+    MessageReceived,
     OpenRequested,
     Stopped,
 )
 from intercom.core.ringing import Outcome
 from intercom.journal.store import Journal
+from intercom.runtime import Step
 from intercom.settings.schema import Settings
 from tests.fakes import FLAT, FRONT_CODE, GUARD, Site, get, http, live, open_site, post, timeless, turns
 
@@ -66,6 +69,8 @@ async def test_the_status_of_an_idle_station(tmp_path: Path) -> None:
             "doors": {"front": {"released": False, "contact": None}},
         },
         "audio": {"device": "none", "fault": None},
+        "presence": {"state": "open", "note": ""},
+        "messages": {"sent": 0, "failed": 0, "waiting": 0, "faults": {}},
         "faults": {},
         "counters": {"calls_placed": 0, "calls_accepted": 0, "calls_refused": 0, "releases": 3},
     }
@@ -348,6 +353,11 @@ async def test_a_digit_is_not_watched(tmp_path: Path) -> None:
         told = await watcher.next()
         watcher.close()
     assert told["event"] == {"type": "DigitReceived", "call": 1, "digit": "*"}
+
+
+def test_a_code_in_a_message_is_not_shown() -> None:
+    step = Step(0.0, MessageReceived(FLAT, FRONT_CODE, True), "Idle", "Idle", ())
+    assert _shown(step)["event"] == {"type": "MessageReceived", "peer": FLAT, "text": "*", "secure": True}
 
 
 @live

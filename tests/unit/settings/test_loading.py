@@ -1,6 +1,7 @@
 """A settings file is used whole or not at all, and every mistake in it is said at once."""
 
 import random
+import re
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from intercom.core.policy import Caller, Door, Mode, Policy, Target
+from intercom.core.policy import Caller, Door, Mode, Notice, Occasion, Policy, Target
 from intercom.settings.loading import LARGEST_FILE, WrongSettings, load, policy, read_password
 from intercom.settings.schema import Settings
 
@@ -365,6 +366,44 @@ def test_wrong_shapes_are_mistakes_not_errors(write: Write, kind: str, value: st
 
 
 # Files that are no settings
+
+
+MESSAGE = '[[message]]\nto = ["sip:flat1@site.example"]\non = ["press"]\n'
+
+
+def test_whom_to_write_to(write: Write) -> None:
+    rules = policy(load(write(VALID + MESSAGE + 'buttons = ["bell"]\n'))).notices
+    readers, bell = ("sip:flat1@site.example",), frozenset({"bell"})
+    assert rules == (Notice(readers, frozenset({Occasion.PRESS}), bell),)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (MESSAGE + 'buttons = ["office"]', "message[1].buttons[1]: there is no button 'office'"),
+        (MESSAGE.replace("press", "rain"), "message[1].on[1]: "),
+        (MESSAGE.replace('"press"', ""), "message[1].on: has no entry"),
+        (MESSAGE.replace("sip:flat1", "tel:1"), "message[1].to[1]: is not a SIP address"),
+    ],
+)
+def test_a_message_to_nobody_or_about_nothing(write: Write, text: str, reason: str) -> None:
+    with pytest.raises(WrongSettings) as wrong:
+        load(write(VALID + text))
+    assert reason in str(wrong.value)
+
+
+def test_a_door_that_no_message_could_open(write: Write) -> None:
+    door = VALID.replace("release_seconds", "open_by_message = true\nrelease_seconds")
+    secure = door.replace("transport=udp", "transport=tls")
+    for text, reason in (
+        (door, "needs an account with ;transport=tls: a code in the clear opens nothing"),
+        (re.sub("codes = .*", "", secure), "needs codes"),
+        (secure.partition("[incoming]")[0], "needs people who may write: they are those who may call"),
+    ):
+        with pytest.raises(WrongSettings) as wrong:
+            load(write(text))
+        assert f"door[1].open_by_message: {reason}" in str(wrong.value)
+    assert policy(load(write(secure))).doors["front"].by_message
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
