@@ -170,13 +170,14 @@ class Station:
             log.warning("the doors' wiring is not kept for the stop hook: %s", error)
 
     def _line_config(self) -> LineConfig:
-        settings, account = self._settings, self._settings.account[0]
+        settings, file = self._settings, self._settings_file
         device = settings.sound.device
         return LineConfig(
             name=settings.station.name,
-            account=AccountConfig.of(
-                account, read_password(account.password_file, self._settings_file), self._settings_file.parent
-            ),
+            accounts=[
+                AccountConfig.of(account, read_password(account.password_file, file), file.parent)
+                for account in settings.account
+            ],
             port=settings.sip.port,
             name_servers=settings.network.servers,
             device=None if device == "none" else functools.partial(_find_device, device),

@@ -333,7 +333,7 @@ class FakeLine:
     """The telephone line as the control interface sees it."""
 
     def __init__(self) -> None:
-        self.account = FakeRegistrar().status
+        self.accounts = [FakeRegistrar().status]
         self.flow: dict[str, Any] | None = None
         self.silent = False
 

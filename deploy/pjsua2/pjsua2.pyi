@@ -20,6 +20,7 @@ PJSIP_SC_REQUEST_TERMINATED: int
 PJSIP_SC_SERVICE_UNAVAILABLE: int
 PJSIP_TP_STATE_CONNECTED: int
 PJSIP_TP_STATE_DISCONNECTED: int
+PJSIP_TRANSPORT_IPV6: int
 PJSIP_TRANSPORT_TCP: int
 PJSIP_TRANSPORT_TLS: int
 PJSIP_TRANSPORT_UDP: int
@@ -44,6 +45,8 @@ PJSUA_100REL_OPTIONAL: int
 PJSUA_CALL_MEDIA_ACTIVE: int
 PJSUA_CALL_MEDIA_REMOTE_HOLD: int
 PJSUA_DTMF_METHOD_RFC2833: int
+PJSUA_IPV6_DISABLED: int
+PJSUA_IPV6_ENABLED_USE_IPV6_ONLY: int
 PJSUA_SIP_TIMER_OPTIONAL: int
 
 class Error(Exception):
@@ -156,6 +159,8 @@ class RegConfig:
 
 class SipConfig:
     autoRespondSipMessage: bool
+    ipv6Use: int
+    transportId: int
     authCreds: list[AuthCredInfo]
     proxies: list[str]
 
@@ -171,6 +176,7 @@ class AccountPresConfig:
     publishShutdownWaitMsec: int
 
 class AccountMediaConfig:
+    ipv6Use: int
     srtpUse: int
     srtpSecureSignaling: int
     srtpOpt: SrtpOpt
@@ -188,8 +194,8 @@ class AccountInfo:
     regIsActive: bool
 
 class SipRxData:
-    wholeMsg: str
     srcAddress: str
+    wholeMsg: str
 
 class SslCertInfo:
     raw: str
@@ -202,9 +208,14 @@ class TlsInfo:
 class OnTransportStateParam:
     hnd: SupportsInt
     type: str
+    remoteAddress: str
     state: int
     lastError: int
     tlsInfo: TlsInfo
+
+class OnSelectAccountParam:
+    rdata: SipRxData
+    accountIndex: int
 
 class OnRegStateParam:
     code: int
@@ -220,6 +231,7 @@ class Account:
     def create(self, config: AccountConfig) -> None: ...
     def modify(self, config: AccountConfig) -> None: ...
     def shutdown(self) -> None: ...
+    def getId(self) -> int: ...
     def getInfo(self) -> AccountInfo: ...
     def setRegistration(self, renew: bool) -> None: ...
     onRegState: Callable[..., None]

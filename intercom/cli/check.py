@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,6 @@ def _steps(path: Path, socket: Path) -> Iterator[Step]:
         names = ("pins", "sound", "name", "registrar", "register", "addresses", "codes")
         yield from _skipped("needs the settings", *names)
         return
-    account = settings.account[0]
     if status is None:
         yield from _skipped("needs the status of the service", "pins", "sound")
     elif status:
@@ -80,17 +79,24 @@ def _steps(path: Path, socket: Path) -> Iterator[Step]:
     else:
         yield from _pins(settings)
         yield from _sound(settings)
+    for account in settings.account:
+        for step in _account(account, settings, path, status):
+            several = len(settings.account) > 1
+            yield replace(step, detail=f"{account.name}: {step.detail}") if several else step
+    yield from _addresses(settings)
+    yield from _codes(settings)
+
+
+def _account(account: Account, settings: Settings, path: Path, status: Status | None) -> Iterator[Step]:
     found = yield from servers.name(account, settings.network)
     if not found:
         yield from _skipped("needs the registrar's address", "registrar", "register")
     elif not (yield from servers.registrar(account, found, path.parent)):
         yield from _skipped("needs the registrar's answer", "register")
-    elif status and _holds(status, settings, path):
+    elif status and _holds(account, status, settings, path):
         yield from _service_register(account, status)
     else:
-        yield from _register(settings, path, REGISTER_SECONDS * len(found))
-    yield from _addresses(settings)
-    yield from _codes(settings)
+        yield from _register(account, settings, path, REGISTER_SECONDS * len(found))
 
 
 def _skipped(reason: str, *steps: str) -> Iterator[Step]:
@@ -144,11 +150,11 @@ def _service(socket: Path, settings: Settings | None, path: Path) -> Found[Statu
 
 def _stale(status: Status, settings: Settings, path: Path) -> bool:
     """Tell whether the service was started with other settings, or before they were changed."""
-    account, running = settings.account[0], status["accounts"][0]
-    files = [file for file in (path, path.parent / account.password_file) if file.exists()]
-    return (running["uri"], running["registrar"]) != (account.uri, account.registrar) or max(
-        file.stat().st_mtime for file in files
-    ) > time.time() - status["uptime_s"]
+    wanted = [(account.name, account.uri, account.registrar) for account in settings.account]
+    running = [(account["name"], account["uri"], account["registrar"]) for account in status["accounts"]]
+    files = [path, *(path.parent / account.password_file for account in settings.account)]
+    changed = max(file.stat().st_mtime for file in files if file.exists())
+    return running != wanted or changed > time.time() - status["uptime_s"]
 
 
 # Pins
@@ -285,27 +291,31 @@ def _sound_remedy(error: Exception) -> str:
 # Registration
 
 
-def _holds(status: Status, settings: Settings, path: Path) -> bool:
-    """Tell whether the service is registered with these settings.
+def _holds(account: Account, status: Status, settings: Settings, path: Path) -> bool:
+    """Tell whether the service has registered this account, with these settings.
 
     Then its word is taken: a registrar that keeps one contact for each user (a FRITZ!Box, Asterisk with
     `max_contacts=1`) would give the door's calls to us, and lose them when we have gone.
     """
-    return status["accounts"][0]["state"] == "registered" and not _stale(status, settings, path)
+    return not _stale(status, settings, path) and _of(account, status)["state"] == "registered"
+
+
+def _of(account: Account, status: Status) -> Status:
+    """What the service says of an account that it has."""
+    return next(each for each in status["accounts"] if each["name"] == account.name)
 
 
 def _service_register(account: Account, status: Status) -> Iterator[Step]:
-    seconds = status["accounts"][0]["expires_s"]
+    seconds = _of(account, status)["expires_s"]
     yield Step("register", True, f"the service is registered as {account.name}, {seconds} s at a time")
 
 
-def _register(settings: Settings, path: Path, patience: float) -> Iterator[Step]:
+def _register(account: Account, settings: Settings, path: Path, patience: float) -> Iterator[Step]:
     from intercom.sip.config import AccountConfig, LineConfig
 
-    account = settings.account[0]
     config = LineConfig(
         name=settings.station.name,
-        account=AccountConfig.of(account, read_password(account.password_file, path), path.parent),
+        accounts=[AccountConfig.of(account, read_password(account.password_file, path), path.parent)],
         port=0,
         name_servers=settings.network.servers,
         device=None,
@@ -372,13 +382,12 @@ def _register_remedy(fault: str) -> str:
 
 
 def _addresses(settings: Settings) -> Iterator[Step]:
-    domain = _domain(settings.account[0].uri)
+    domains = {_domain(account.uri) for account in settings.account}
     for button in settings.button:
         rung = [ring.to for ring in button.ring]
-        foreign = [to for to in rung if _domain(to) != domain]
-        hint = (
-            f"not in the account's domain {domain}, may be refused: {', '.join(foreign)}" if foreign else ""
-        )
+        foreign = ", ".join(to for to in rung if _domain(to) not in domains)
+        ours = ", ".join(sorted(domains))
+        hint = f"not in the account's domain {ours}, may be refused: {foreign}" if foreign else ""
         yield Step("addresses", True, f"button {button.name!r} rings {', '.join(rung)}", hint)
 
 

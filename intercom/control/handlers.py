@@ -89,7 +89,7 @@ class Controls:
             "name": self._settings.station.name,
             "uptime_s": round(time.monotonic() - self._runtime.since, 3),
             "state": type(state.phase).__name__.lower(),
-            "accounts": [asdict(self._line.account)],
+            "accounts": [asdict(account) for account in self._line.accounts],
             "call": await self._call(),
             "panel": self._panel.snapshot() if self._panel else {"buttons": {}, "lamps": {}, "doors": {}},
             "audio": {"device": self._settings.sound.device, "fault": state.faults.get("sound")},

@@ -118,14 +118,14 @@ def _tables(data: dict[str, Any], kind: str) -> Iterator[tuple[str, dict[str, An
 
 def _clashes(path: Path, data: dict[str, Any]) -> list[Mistake]:
     """Names, pins and codes used twice; from the raw data, so that no mistake hides another."""
-    mistakes = []
+    mistakes = _twins(path, data)
     pins: dict[int, str] = {}
     codes: dict[str, str] = {}
     for kind in ("button", "lamp", "door"):
         names: dict[str, str] = {}
         for key, table in _tables(data, kind):
             name, pin = table.get("name"), table.get("pin")
-            if isinstance(name, str) and names.setdefault(name, key) != key:
+            if isinstance(name, str) and name and names.setdefault(name, key) != key:
                 mistakes.append(
                     Mistake(path, f"{key}.name", f"'{name}' is already the name of {names[name]}")
                 )
@@ -165,6 +165,18 @@ def _messages(path: Path, data: dict[str, Any]) -> list[Mistake]:
         else:
             continue
         mistakes.append(Mistake(path, f"{key}.open_by_message", reason))
+    return mistakes
+
+
+def _twins(path: Path, data: dict[str, Any]) -> list[Mistake]:
+    """Accounts with one name, so that nobody could tell which of them is meant."""
+    mistakes = []
+    names: dict[str, str] = {}
+    for key, table in _tables(data, "account"):
+        name = table.get("name") or str(table.get("uri")).partition(":")[2].partition(";")[0]
+        if isinstance(name, str) and name and names.setdefault(name, key) != key:
+            reason = f"'{name}' is already the name of {names[name]}: give it another with name = ..."
+            mistakes.append(Mistake(path, f"{key}.name", reason))
     return mistakes
 
 

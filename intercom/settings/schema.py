@@ -109,6 +109,7 @@ class Account(_Section):
 
     uri: Address
     registrar: Registrar
+    label: Annotated[Name | None, Field(alias="name")] = None
     username: Line
     password_file: Line
     expires_seconds: Annotated[int, Field(ge=30, le=86400)] = 300
@@ -147,8 +148,8 @@ class Account(_Section):
 
     @property
     def name(self) -> str:
-        """The account's name in status, log and messages: its user at its host."""
-        return self.uri.partition(":")[2].partition(";")[0]
+        """The account's name in status, log and messages: its user at its host where it has no other."""
+        return self.label or self.uri.partition(":")[2].partition(";")[0]
 
     @property
     def host(self) -> str:
@@ -287,7 +288,7 @@ class Settings(_Section):
     station: Station
     sip: Sip = Sip()
     network: Network = Network()
-    account: Annotated[list[Account], Field(min_length=1, max_length=1)]
+    account: Annotated[list[Account], Field(min_length=1, max_length=4)]
     button: Annotated[list[Button], Field(min_length=1)]
     lamp: list[Lamp] = []
     door: list[Door] = []

@@ -1,7 +1,7 @@
 """An account at one server, as pjsua2 wants it and tells of it."""
 
 import socket
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import pjsua2 as pj
 
@@ -12,6 +12,9 @@ from intercom.sip.registration import RegistrationChanged
 from intercom.sip.targets import Server
 from intercom.sip.wire import is_bound, printable, retry_after
 
+if TYPE_CHECKING:
+    from intercom.sip.registrant import Registrant
+
 SOUND = {
     "off": pj.PJMEDIA_SRTP_DISABLED,
     "optional": pj.PJMEDIA_SRTP_OPTIONAL,
@@ -21,28 +24,12 @@ UNPUBLISH_MILLISECONDS = 500
 SOUND_KEYS = {"sdes": pj.PJMEDIA_SRTP_KEYING_SDES, "dtls": pj.PJMEDIA_SRTP_KEYING_DTLS_SRTP}
 
 
-class Owner(Protocol):
-    """Who is told of registrations and of calls that come in, on the SIP thread."""
-
-    def registered(self, news: RegistrationChanged) -> None:
-        """The registrar has answered, or never will."""
-
-    def offered(self, account: "Account", call_id: int, invite: str) -> None:
-        """An INVITE has come in."""
-
-    def written(self, prm: pj.OnInstantMessageParam) -> int:
-        """A MESSAGE has come in; returns the status that it is answered with."""
-
-    def answered_message(self, to: str, text: str, status: int, reason: str) -> None:
-        """What became of a MESSAGE of ours."""
-
-
 class Account(pj.Account):
     """The account at one server. Calls reach it whoever they are for."""
 
-    def __init__(self, owner: Owner, server: Server, expires_seconds: int) -> None:
+    def __init__(self, registrant: "Registrant", server: Server, expires_seconds: int) -> None:
         super().__init__()
-        self._owner = owner
+        self.registrant = registrant
         self._asked = expires_seconds
         self.server = server
 
@@ -57,13 +44,13 @@ class Account(pj.Account):
             # More than was asked for is not believed: 2^32 s come to 0 or -1 in pjsip.
             expires = prm.expiration if 0 < prm.expiration < self._asked else self._asked
         reason = printable(prm.reason)
-        self._owner.registered(
+        self.registrant.registered(
             RegistrationChanged(self.server, prm.code, reason, expires, retry_after(answer))
         )
 
     @guarded
     def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:
-        self._owner.offered(self, prm.callId, prm.rdata.wholeMsg)
+        self.registrant.offered(self, prm.callId, prm.rdata.wholeMsg)
 
     @guarded
     def onInstantMessage(self, prm: pj.OnInstantMessageParam) -> None:
@@ -71,13 +58,13 @@ class Account(pj.Account):
         answer.deferredResponse = pj.DeferredResponse(prm)
         answer.code = pj.PJSIP_SC_INTERNAL_SERVER_ERROR
         try:
-            answer.code = self._owner.written(prm)
+            answer.code = self.registrant.written(prm)
         finally:
             self.sendResponse(answer)
 
     @guarded
     def onInstantMessageStatus(self, prm: pj.OnInstantMessageStatusParam) -> None:
-        self._owner.answered_message(prm.toUri, prm.msgBody, prm.code, printable(prm.reason))
+        self.registrant.answered_message(prm.toUri, prm.msgBody, prm.code, printable(prm.reason))
 
     def write(self, to: str, text: str) -> None:
         """Send a MESSAGE; `answered_message` tells what became of it. Raises pjsua2.Error."""
@@ -104,12 +91,15 @@ class Account(pj.Account):
 
 def own_address(address: str, port: int) -> str:
     """The address of this machine that faces another: sound is offered on it and taken from nowhere else."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect((address, port))  # sends nothing
         return str(probe.getsockname()[0])
 
 
-def account_config(name: str, account: AccountConfig, server: Server, own: str) -> pj.AccountConfig:
+def account_config(
+    name: str, account: AccountConfig, server: Server, own: str, transport: int | None
+) -> pj.AccountConfig:
     """How an account is registered with one server.
 
     Args:
@@ -117,6 +107,7 @@ def account_config(name: str, account: AccountConfig, server: Server, own: str) 
         account: from the settings.
         server: the one that every request goes to.
         own: the address of this machine that sound is offered on.
+        transport: of pjsip's, if no other may be used.
     """
     config = pj.AccountConfig()
     config.idUri = f'"{name}" <{account.uri}>'
@@ -127,9 +118,11 @@ def account_config(name: str, account: AccountConfig, server: Server, own: str) 
     config.regConfig.firstRetryIntervalSec = 0
     config.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", account.username, 0, account.password))
     # Every request goes to this server; `hide` keeps the route out of the message.
-    config.sipConfig.proxies.append(
-        f"sip:{server.address}:{server.port};transport={server.transport};lr;hide"
-    )
+    config.sipConfig.proxies.append(f"sip:{server.place};transport={server.transport};lr;hide")
+    if transport is not None:
+        config.sipConfig.transportId = transport
+    use = pj.PJSUA_IPV6_ENABLED_USE_IPV6_ONLY if ":" in server.address else pj.PJSUA_IPV6_DISABLED
+    config.sipConfig.ipv6Use = config.mediaConfig.ipv6Use = use
     config.sipConfig.autoRespondSipMessage = False
     config.presConfig.publishEnabled = account.presence
     config.presConfig.publishShutdownWaitMsec = UNPUBLISH_MILLISECONDS

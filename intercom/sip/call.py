@@ -12,6 +12,7 @@ import pjsua2 as pj
 
 from intercom.core.events import CallHeld, CallRang, CallResumed, DigitReceived, SoundCame, SoundStopped
 from intercom.core.policy import Mode
+from intercom.sip.account import Account
 from intercom.sip.callbacks import guarded
 from intercom.sip.digits import DigitFilter
 from intercom.sip.targets import Server
@@ -39,8 +40,6 @@ class _Stream(NamedTuple):
 
 class Owner(Protocol):
     """Who is told of calls. All of it runs on the SIP thread."""
-
-    only_encrypted: bool
 
     def tell(self, news: Any) -> None:
         """Take an event."""
@@ -73,7 +72,7 @@ class Call(pj.Call):
     def __init__(
         self,
         owner: Owner,
-        account: pj.Account,
+        account: Account,
         number: int,
         server: Server,
         call_id: int = pj.INVALID_ID,
@@ -85,6 +84,7 @@ class Call(pj.Call):
         self.dialled = call_id == pj.INVALID_ID
         self.mode = Mode.TALK
         self.server = server
+        self.registrant = account.registrant  # not the account itself: it must be gone when it is left
         self.instead_of = instead_of
         self._held = False
         self._quiet = False
@@ -154,7 +154,7 @@ class Call(pj.Call):
         if event.type == pj.PJSIP_EVENT_TSX_STATE and event.body.tsxState.type == pj.PJSIP_EVENT_RX_MSG:
             self._owner.heard(self.number)
             answer = event.body.tsxState.src.rdata.wholeMsg
-            if self._owner.only_encrypted and self.dialled and offers_clear_sound(answer):
+            if self.registrant.only_encrypted and self.dialled and offers_clear_sound(answer):
                 self._in_the_clear = True
 
     def connect(self, *, microphone: bool) -> bool:

@@ -83,7 +83,7 @@ class LineConfig:
 
     Attributes:
         name: the station's display name.
-        account: its registration.
+        accounts: its registrations, in order of preference; no two have one name.
         port: local UDP port, 0 for any free one.
         name_servers: addresses and ports of name servers to ask instead of the system's.
         device: finds the sound device's ALSA PCM name each time that it is to be opened, so that a card
@@ -97,7 +97,7 @@ class LineConfig:
     """
 
     name: str
-    account: AccountConfig
+    accounts: Sequence[AccountConfig]
     port: int
     name_servers: Sequence[tuple[str, int]]
     device: Callable[[], str] | None

@@ -7,6 +7,7 @@ past the modules behind this one, and a call is kept until DISCONNECTED was seen
 import contextlib
 import functools
 import gc
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 import pjsua2 as pj
 
-from intercom.core.actions import Presence, ShowPresence
+from intercom.core.actions import ShowPresence
 from intercom.core.events import (
     CallAnswered,
     CallEnded,
@@ -27,13 +28,14 @@ from intercom.core.events import (
 )
 from intercom.core.guide import Tone
 from intercom.core.policy import Mode
-from intercom.sip.account import Account, account_config, own_address
+from intercom.sip.account import Account
 from intercom.sip.call import IN_THE_CLEAR, Call
 from intercom.sip.callbacks import guarded, words
+from intercom.sip.certificate import Trust
 from intercom.sip.config import LineConfig
 from intercom.sip.letter import ACCEPTED, judge
 from intercom.sip.outbox import MessageAnswered
-from intercom.sip.registration import ConnectionLost, NotTrusted, RegistrationChanged, ServerSilent
+from intercom.sip.registrant import Registrant
 from intercom.sip.sound import BRIDGE_HERTZ, Sound
 from intercom.sip.targets import Server
 from intercom.sip.transports import refusal, secured
@@ -44,7 +46,14 @@ log = logging.getLogger(__name__)
 
 CODECS = ("opus/48000/2", "G722/16000/1", "PCMA/8000/1", "PCMU/8000/1")
 HIGHEST_PRIORITY = 255
+TRANSPORTS = {
+    "udp": pj.PJSIP_TRANSPORT_UDP,
+    "tcp": pj.PJSIP_TRANSPORT_TCP,
+    "tls": pj.PJSIP_TRANSPORT_TLS,
+}
 MAX_CALLS = 8
+MOST_ADMITTED = 64
+"""Admission::MAX_PEERS."""
 NO_ECHO_CANCELLER = 0
 ECHO_TAIL_MILLISECONDS = 200
 COLLECT_SECONDS = 1.0
@@ -62,9 +71,16 @@ Tell = Callable[[Any], None]
 
 @dataclass(slots=True)
 class _Unheard:
-    """A call that no server has said a word to: whom it is for, and the servers it was sent to."""
+    """A call that no server has said a word to.
+
+    Attributes:
+        to: whom it is for.
+        accounts: by which it may go, the first first; it goes by the first of them now.
+        sent_to: the servers of that account that it was sent to.
+    """
 
     to: str
+    accounts: list[str]
     sent_to: set[Server] = field(default_factory=set)
 
 
@@ -81,13 +97,17 @@ class _Endpoint(pj.Endpoint):
     @guarded
     def onTransportState(self, prm: pj.OnTransportStateParam) -> None:
         if prm.state == pj.PJSIP_TP_STATE_CONNECTED:
-            self._engine.connected(int(prm.hnd))
+            self._engine.connected(prm)
         elif prm.state == pj.PJSIP_TP_STATE_DISCONNECTED:
-            self._engine.disconnected(int(prm.hnd), prm)
+            self._engine.disconnected(prm)
+
+    @guarded
+    def onSelectAccount(self, prm: pj.OnSelectAccountParam) -> None:
+        prm.accountIndex = self._engine.account_of(prm.rdata.srcAddress, prm.accountIndex)
 
 
 class Engine:
-    """A pjsua2 user agent with one account, up to eight calls and one sound device."""
+    """A pjsua2 user agent with some accounts, up to eight calls and one sound device."""
 
     def __init__(self, config: LineConfig, tell: Tell, later: Later) -> None:
         """Start the user agent. Blocks for some 20 ms.
@@ -106,19 +126,16 @@ class Engine:
         self._calls: dict[int, Call] = {}
         self._unheard: dict[int, _Unheard] = {}
         self._unanswered: dict[tuple[str, str], list[int]] = {}
-        self._presence = ShowPresence(Presence.OPEN, "")
-        self._servers: Sequence[Server] = ()
         self._admitted: set[Server] = set()
-        self._server: Server | None = None
-        self._own = ""
-        self._connections: set[int] = set()
-        self._distrust = ""
+        self._registrants = {
+            account.name: Registrant(self, config.name, account, later) for account in config.accounts
+        }
+        self._transports: dict[tuple[int, Trust | None], int] = {}
         self._unencrypted = False
-        self.only_encrypted = config.account.sound == "mandatory"
         self._offers = 0
         self._mixed: frozenset[int] = frozenset()
         self._watching = False
-        self._closing = False
+        self.closing = False
         self._endpoint = _Endpoint(self)
         settings = pj.EpConfig()
         settings.logConfig.level = settings.logConfig.consoleLevel = 0
@@ -136,10 +153,6 @@ class Engine:
         self._endpoint.libCreate()
         self._endpoint.libInit(settings)
         self.wake_address = ("127.0.0.1", self._listen())
-        if self._config.account.transport == "tcp":
-            self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_TCP, pj.TransportConfig())
-        if self._config.account.trust is not None:
-            self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_TLS, secured(self._config.account.trust))
         self._endpoint.audDevManager().setNoDev()
         self._endpoint.libStart()
 
@@ -148,7 +161,6 @@ class Engine:
         for rank, codec_id in enumerate(CODECS):
             self._endpoint.codecSetPriority(codec_id, HIGHEST_PRIORITY - rank)
         self._sound = Sound(self._endpoint.audDevManager(), config.device, self._sounds, tell, later)
-        self._account: Account | None = None
         self._later(IDLE_COLLECT_SECONDS, self._collect_idle)
         self._later(ADDRESS_SECONDS, self._follow_address)
 
@@ -156,7 +168,7 @@ class Engine:
         """Open the UDP transport, on another port if the wanted one is taken: a bell must ring."""
         transport = pj.TransportConfig()
         transport.port = self._config.port
-        if self._config.account.trust is not None:
+        if all(account.trust is not None for account in self._config.accounts):
             transport.boundAddress = "127.0.0.1"  # only for the waker: nothing may leave in the clear
         try:
             opened = self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
@@ -169,6 +181,25 @@ class Engine:
             self.tell(HealthChanged("sip", wanted))
         return int(self._endpoint.transportGetInfo(opened).localAddress.rpartition(":")[2])
 
+    def transport(self, server: Server, trust: Trust | None) -> int | None:
+        """Open what speaks with a server; returns its number if the account must be held to it.
+
+        Accounts may trust different authorities: each has its own TLS.
+        """
+        six = ":" in server.address
+        kind = TRANSPORTS[server.transport] | (pj.PJSIP_TRANSPORT_IPV6 if six else 0)
+        if server.transport == "udp" and not six:
+            return None  # the one that the waker uses
+        trust = trust if server.transport == "tls" else None
+        if (kind, trust) not in self._transports:
+            settings = secured(trust) if trust is not None else pj.TransportConfig()
+            self._transports[kind, trust] = self._endpoint.transportCreate(kind, settings)
+        return self._transports[kind, trust] if trust is not None else None
+
+    def refusal(self, trust: Trust | None, prm: pj.OnTransportStateParam) -> str:
+        """Why a connection was not made, where TLS is the reason."""
+        return refusal(self._endpoint, trust, prm)
+
     # What the worker needs
 
     def poll(self, seconds: float) -> None:
@@ -177,137 +208,107 @@ class Engine:
 
     def close(self) -> None:
         """End the calls, un-register, and free everything; about a second."""
-        self._closing = True
+        self.closing = True
         self._endpoint.hangupAllCalls()
         self._calls.clear()
         self._unheard.clear()
-        if self._account is not None:
-            self._account.shutdown()
+        for registrant in self._registrants.values():
+            registrant.close()
         del self._sound
         gc.collect()
         self._endpoint.libDestroy()
 
     # Registration
 
-    def admit(self, servers: Sequence[Server]) -> None:
-        """Take requests from these servers, any of which may have a call for us, and place calls by them."""
-        self._servers = servers
-        self._set_admission()
+    def serve(self, name: str, servers: Sequence[Server]) -> None:
+        """Take requests from these servers of an account: any of them may have a call for us."""
+        self._registrants[name].servers = servers
+        self.admit()
 
-    def _set_admission(self) -> None:
-        """Those that calls go through stay admitted until these are over."""
-        self._admitted = {*self._servers, *(call.server for call in self._calls.values())}
-        if self._server is not None:
-            self._admitted.add(self._server)
-        pj.Admission.set(
-            [f"{server.address}:{server.port};transport={server.transport}" for server in self._admitted]
-        )
+    def admit(self) -> None:
+        """Take requests from the servers of all accounts; those of calls stay until these are over."""
+        known = [registrant.known for registrant in self._registrants.values()]
+        calls = [call.server for call in self._calls.values()]
+        ranks = itertools.chain.from_iterable(itertools.zip_longest(*known))  # every account's first, then …
+        servers = dict.fromkeys(server for server in (*calls, *ranks) if server is not None)
+        self._admitted = set(itertools.islice(servers, MOST_ADMITTED))
+        pj.Admission.set([f"{server.place};transport={server.transport}" for server in self._admitted])
 
-    def register(self, server: Server) -> None:
-        """Send a REGISTER to this server, now the one in use; `RegistrationChanged` tells the answer."""
-        try:
-            if not self._move(server) and self._account is not None:
-                self._account.setRegistration(True)
-        except (pj.Error, OSError) as error:
-            self.tell(RegistrationChanged(server, pj.PJSIP_SC_SERVICE_UNAVAILABLE, words(error), 0))
-        self._call_again()
+    def register(self, name: str, server: Server) -> None:
+        """Send an account's REGISTER to this server, now the one in use; `AccountNews` tell the answer."""
+        registrant = self._registrants[name]
+        registrant.register(server)
+        self._call_again(registrant)
 
-    def registered(self, news: RegistrationChanged) -> None:
-        """Tell what has become of a REGISTER.
+    def connected(self, prm: pj.OnTransportStateParam) -> None:
+        """Tell the accounts whose server is at the other end of a new connection."""
+        for registrant in self._registrants.values():
+            if registrant.server is not None and registrant.server.place == prm.remoteAddress:
+                registrant.connected(int(prm.hnd))
 
-        That a connection failed is said a moment later: TLS knows why, and pjsip tells of that after it.
+    def disconnected(self, prm: pj.OnTransportStateParam) -> None:
+        """Tell the accounts that a connection has ended, or was not made."""
+        for registrant in self._registrants.values():
+            registrant.disconnected(int(prm.hnd), prm)
+
+    def account_of(self, source: str, chosen: int) -> int:
+        """Return the number of the account that a request belongs to: that of the server which sent it.
+
+        pjsip goes by user and host, which may be the same at two servers; the password that a server may ask
+        for in the call is that of its own account.
+
+        Args:
+            source: address and port that the request came from.
+            chosen: by pjsip; of two accounts at one server it knows better which is meant.
         """
-        if news.status == pj.PJSIP_SC_SERVICE_UNAVAILABLE:
-            self._later(0.0, functools.partial(self.tell, news))
-        else:
-            self.tell(news)
-
-    def _move(self, server: Server) -> bool:
-        """Make the account anew if the server or this machine's address is another; False if not.
-
-        The account's Contact and the address of its sound stay what they were made with.
-        """
-        own = own_address(server.address, server.port)
-        if self._account is not None and (server, own) == (self._server, self._own):
-            return False
-        if self._account is not None:
-            log.warning("the server in use and the address of this machine: %s and %s", server, own)
-            if server != self._server:
-                self._leave(self._account, server)
-            self._account.shutdown()
-            self._account = None  # destroyed here: later it would shut down the next
-            self._connections.clear()
-        self._server, self._own = server, own
-        account = Account(self, server, self._config.account.expires_seconds)
-        account.create(account_config(self._config.name, self._config.account, server, own))
-        account.show(self._presence)
-        self._account = account
-        self._set_admission()
-        account.setRegistration(True)
-        return True
-
-    def _leave(self, account: Account, server: Server) -> None:
-        """Forget the registration instead of un-registering: servers of one site share it.
-
-        A server that was silent would get the un-REGISTER when it is back, and delete what the next has.
-        """
-        config = account_config(self._config.name, self._config.account, server, self._own)
-        config.regConfig.disableRegOnModify = True
-        account.modify(config)
-
-    def connected(self, connection: int) -> None:
-        """Know a connection as one that matters. Over TLS the far end was verified before."""
-        self._connections.add(connection)
-        self._distrust = ""
-
-    def disconnected(self, connection: int, prm: pj.OnTransportStateParam) -> None:
-        """Register anew over a new connection: the server reaches us over the one that is gone.
-
-        One that belongs to a server that was left does not matter.
-        """
-        if self._server is None or self._closing:
-            return
-        if connection in self._connections:
-            self._connections.discard(connection)
-            self.tell(ConnectionLost(self._server))
-        elif not self._connections:  # while a good connection stands, another does not matter
-            reason = refusal(self._endpoint, self._config.account.trust, prm)
-            if reason:
-                self._distrust = reason
-                self.tell(NotTrusted(self._server, reason))
+        there = [
+            registrant.account.getId()
+            for registrant in self._registrants.values()
+            if registrant.account is not None and registrant.is_at(source)
+        ]
+        return chosen if chosen in there or not there else there[0]
 
     def _follow_address(self) -> None:
-        """Notice that this machine has another address: DHCP, or a cable for the wireless."""
+        """Notice that this machine has another address."""
         self._later(ADDRESS_SECONDS, self._follow_address)
-        if self._server is not None and not self._calls:
-            with contextlib.suppress(OSError, pj.Error):  # no network now: it may come back as it was
-                self._move(self._server)
+        if not self._calls:
+            for registrant in self._registrants.values():
+                registrant.follow_address()
 
     # Calls
 
-    def dial(self, number: int, to: str) -> None:
+    def dial(self, number: int, to: str, accounts: Sequence[str]) -> None:
         """Place a call; it ends with `CallEnded` also when it cannot even be sent.
 
         A server that says nothing to it for two seconds is told as `ServerSilent`; when another one is then
-        given to `register`, the call goes there instead.
+        given to `register`, the call goes there instead. After the last server it goes by the next account.
+
+        Args:
+            number: of the call.
+            to: whom it is for.
+            accounts: names of those by which it may go, the first first.
         """
-        if self._account is None:
+        ready = [name for name in accounts if self._registrants[name].account is not None]
+        if not ready:
             self.tell(
                 CallEnded(number, pj.PJSIP_SC_SERVICE_UNAVAILABLE, "the registrar's address is unknown")
             )
             return
-        self._unheard[number] = _Unheard(to)
-        self._place(number, self._account)
+        self._unheard[number] = _Unheard(to, ready)
+        self._place(number)
 
-    def _place(self, number: int, account: Account) -> None:
-        unheard, server = self._unheard[number], account.server
+    def _place(self, number: int) -> None:
+        unheard = self._unheard[number]
+        account = self._registrants[unheard.accounts[0]].account
+        assert account is not None, "it is made anew, but never taken away"
+        server = account.server
         unheard.sent_to.add(server)
         call = Call(self, account, number, server)
         setting = pj.CallOpParam(True)
         setting.opt.textCount = 0
         setting.opt.videoCount = 0
         self._calls[number] = call
-        self._later(SILENCE_SECONDS, functools.partial(self._miss, number, server))
+        self._later(SILENCE_SECONDS, functools.partial(self._miss, number, call.registrant, server))
         try:
             call.makeCall(unheard.to, setting)
         except pj.Error as error:
@@ -351,10 +352,11 @@ class Engine:
 
     def _instead(self, number: int) -> Call:
         """The object of a call that is to take another's place; pjsip fills it in after the callback."""
-        assert self._account is not None, "there is a call"
+        old = self._calls[number]
+        assert old.registrant.account is not None, "there is a call"
         self._offers -= 1
-        new = Call(self, self._account, self._offers, self._calls[number].server, instead_of=number)
-        new.mode = self._calls[number].mode
+        new = Call(self, old.registrant.account, self._offers, old.server, instead_of=number)
+        new.mode = old.mode
         self._calls[new.number] = new
         return new
 
@@ -388,26 +390,41 @@ class Engine:
         """A server has taken the call: whatever becomes of it, no other gets it."""
         self._unheard.pop(number, None)
 
-    def _miss(self, number: int, server: Server) -> bool:
-        """Tell that a server says nothing to a call, if another might; returns whether it was told."""
+    def _miss(self, number: int, registrant: Registrant, server: Server) -> bool:
+        """Notice that a server says nothing to a call; returns whether another one gets it."""
         unheard = self._unheard.get(number)
-        if unheard is None or server != self._server or unheard.sent_to >= set(self._servers):
+        if (
+            unheard is None
+            or unheard.accounts[0] != registrant.config.name
+            or server not in unheard.sent_to
+            or server != registrant.server
+        ):
+            return False
+        more = not unheard.sent_to >= set(registrant.servers)
+        if not more and len(unheard.accounts) == 1:
             return False
         log.warning("call %d: %s is silent", number, server)
-        self.tell(ServerSilent(server))
+        registrant.silent(server)
+        if not more:
+            unheard.accounts.pop(0)
+            unheard.sent_to.clear()
+            self._place_again(number)
         return True
 
-    def _call_again(self) -> None:
-        """Send the calls that nobody has said a word to by the server now in use, once."""
+    def _call_again(self, registrant: Registrant) -> None:
+        """Send an account's calls that nobody has said a word to by the server now in use, once."""
         for number, unheard in list(self._unheard.items()):
-            if self._account is None or self._account.server in unheard.sent_to:
-                continue
-            old = self._calls.pop(number, None)
-            if old is not None:
-                with contextlib.suppress(pj.Error):
-                    old.hangup(pj.CallOpParam())  # the CANCEL follows the first word of the server, if ever
-            del old
-            self._place(number, self._account)
+            own = unheard.accounts[0] == registrant.config.name
+            if own and registrant.account is not None and registrant.account.server not in unheard.sent_to:
+                self._place_again(number)
+
+    def _place_again(self, number: int) -> None:
+        old = self._calls.pop(number, None)
+        if old is not None:
+            with contextlib.suppress(pj.Error):
+                old.hangup(pj.CallOpParam())  # the CANCEL follows the first word of the server, if ever
+        del old
+        self._place(number)
 
     def offered(self, account: Account, call_id: int, invite: str) -> None:
         """Take an INVITE: refuse it at once unless its sender may call, else ask the core.
@@ -468,10 +485,10 @@ class Engine:
         if call is None:
             return
         self._mixed -= {number}
-        self._set_admission()
+        self.admit()
         self._sound.rest()
         self._later(COLLECT_SECONDS, gc.collect)
-        if self._miss(number, call.server):
+        if self._miss(number, call.registrant, call.server):
             self._later(MOVE_SECONDS, functools.partial(self._give_up, number, status, reason))
         else:
             self._unheard.pop(number, None)
@@ -481,9 +498,9 @@ class Engine:
         """Say more than pjsip where protection is why a call that we placed has failed."""
         if not call.dialled:
             return reason
-        if status == pj.PJSIP_SC_SERVICE_UNAVAILABLE and self._distrust:
-            return f"the server {self._distrust}"
-        if self.only_encrypted and status == pj.PJSIP_SC_NOT_ACCEPTABLE_HERE:
+        if status == pj.PJSIP_SC_SERVICE_UNAVAILABLE and call.registrant.distrust:
+            return f"the server {call.registrant.distrust}"
+        if call.registrant.only_encrypted and status == pj.PJSIP_SC_NOT_ACCEPTABLE_HERE:
             if reason != IN_THE_CLEAR:
                 reason = f"the far side takes no call with encrypted sound ({reason})"
             self._unencrypted = True
@@ -501,15 +518,16 @@ class Engine:
 
     # Messages and presence
 
-    def write(self, number: int, to: str, text: str) -> None:
-        """Send a MESSAGE; `MessageAnswered` tells what became of it."""
+    def write(self, number: int, to: str, text: str, accounts: Sequence[str]) -> None:
+        """Send a MESSAGE by the first of these accounts; `MessageAnswered` tells what became of it."""
+        account = next(filter(None, (self._registrants[name].account for name in accounts)), None)
         waiting = self._unanswered.setdefault((to, text), [])
         waiting.append(number)
         try:
-            if self._account is None:
+            if account is None:
                 self.answered_message(to, text, pj.PJSIP_SC_SERVICE_UNAVAILABLE, "no server is known")
             else:
-                self._account.write(to, text)
+                account.write(to, text)
         except pj.Error as error:
             self.answered_message(to, text, pj.PJSIP_SC_INTERNAL_SERVER_ERROR, words(error))
 
@@ -548,12 +566,8 @@ class Engine:
 
     def show(self, presence: ShowPresence) -> None:
         """Have watchers told how the station is."""
-        self._presence = presence
-        if self._account is not None:
-            try:
-                self._account.show(presence)
-            except pj.Error as error:
-                log.warning("watchers are not told: %s", words(error))
+        for registrant in self._registrants.values():
+            registrant.show(presence)
 
     # Sound
 

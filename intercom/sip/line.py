@@ -22,19 +22,11 @@ from intercom.core.events import (
 )
 from intercom.core.guide import Tone
 from intercom.core.policy import Mode
-from intercom.sip.config import LineConfig
+from intercom.sip.config import AccountConfig, LineConfig
 from intercom.sip.names import NameServers
 from intercom.sip.outbox import MessageAnswered
 from intercom.sip.probe import is_there
-from intercom.sip.registration import (
-    AccountStatus,
-    ConnectionLost,
-    News,
-    NotTrusted,
-    RegistrationChanged,
-    ServerSilent,
-    Supervisor,
-)
+from intercom.sip.registration import AccountNews, AccountStatus, Supervisor
 from intercom.sip.targets import Server, find
 from intercom.sip.worker import Later, Worker
 
@@ -48,7 +40,7 @@ STOP_SECONDS = 2.5
 
 
 class Line:
-    """A telephone line with one account."""
+    """A telephone line with some accounts."""
 
     def __init__(
         self, config: LineConfig, post: Callable[[Event], object], died: Callable[[str], None]
@@ -65,40 +57,34 @@ class Line:
         self._died = died
         self._loop = asyncio.get_running_loop()
         self._worker: Worker[Engine] = Worker(self._build, self._tell_death)
-        account = config.account
         self._calls: set[int] = set()
         self._messages: dict[int, asyncio.Future[tuple[int, str]]] = {}
         self._written = 0
         self._names = NameServers(config.name_servers)
-        self._supervisor = Supervisor(
-            AccountStatus(account.name, account.uri, account.registrar, "", "registering", "", 0),
-            find=self._find,
-            admit=lambda servers: self._worker.submit(lambda engine: engine.admit(servers)),
-            register=lambda server: self._worker.submit(lambda engine: engine.register(server)),
-            answers=self._answers,
-            quiet=lambda: not self._calls,
-            health=lambda fault: self._post(HealthChanged(f"account {account.name}", fault)),
-        )
-        self._registering: asyncio.Task[None] | None = None
+        self._supervisors = {account.name: self._supervisor(account) for account in config.accounts}
+        self._registering: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Start the SIP thread and register."""
         self._worker.start()
-        self._registering = asyncio.create_task(self._supervisor.run(), name="registration")
+        self._registering = [
+            asyncio.create_task(supervisor.run(), name=f"registration of {name}")
+            for name, supervisor in self._supervisors.items()
+        ]
 
     async def stop(self) -> None:
         """Hang up, un-register and end the SIP thread; two and a half seconds at most."""
-        if self._registering is not None:
-            self._registering.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._registering
+        for task in self._registering:
+            task.cancel()
+        await asyncio.gather(*self._registering, return_exceptions=True)
         if not await asyncio.to_thread(self._worker.stop, STOP_SECONDS):
             log.error("the SIP thread did not end in %.1f s", STOP_SECONDS)
 
     def dial(self, call: int, to: str) -> None:
-        """Place a call."""
+        """Place a call, by the first account that is registered; by any of them if none is."""
         self._calls.add(call)
-        self._worker.submit(lambda engine: engine.dial(call, to))
+        names = self._ways()
+        self._worker.submit(lambda engine: engine.dial(call, to, names))
 
     def answer(self, call: int, mode: Mode) -> None:
         """Accept an offered call."""
@@ -129,7 +115,8 @@ class Line:
         self._written += 1
         number = self._written
         self._messages[number] = self._loop.create_future()
-        self._worker.submit(lambda engine: engine.write(number, to, text))
+        names = self._ways()
+        self._worker.submit(lambda engine: engine.write(number, to, text, names))
         try:
             return await self._messages[number]
         finally:
@@ -149,9 +136,14 @@ class Line:
         await self._ask(lambda engine: None)
 
     @property
-    def account(self) -> AccountStatus:
-        """The account's registration now."""
-        return self._supervisor.status
+    def accounts(self) -> Sequence[AccountStatus]:
+        """The registration of each account now, in order of preference."""
+        return [supervisor.status for supervisor in self._supervisors.values()]
+
+    def _ways(self) -> Sequence[str]:
+        """By which accounts to go, the first first: those that are registered, or any."""
+        registered = [status.name for status in self.accounts if status.state == "registered"]
+        return registered or list(self._supervisors)
 
     async def _ask(self, question: "Callable[[Engine], T]") -> T:
         answer: asyncio.Future[T] = self._loop.create_future()
@@ -180,7 +172,7 @@ class Line:
 
         return Engine(self._config, self._tell, later)
 
-    def _tell(self, news: Event | News | MessageAnswered) -> None:
+    def _tell(self, news: Event | AccountNews | MessageAnswered) -> None:
         self._call_soon(self._received, news)
 
     def _tell_death(self, reason: str) -> None:
@@ -190,10 +182,10 @@ class Line:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _received(self, news: Event | News | MessageAnswered) -> None:
+    def _received(self, news: Event | AccountNews | MessageAnswered) -> None:
         match news:
-            case RegistrationChanged() | ServerSilent() | ConnectionLost() | NotTrusted():
-                self._supervisor.hear(news)
+            case AccountNews(name, said):
+                self._supervisors[name].hear(said)
                 return
             case MessageAnswered(number, status, reason):
                 waiting = self._messages.get(number)
@@ -206,14 +198,24 @@ class Line:
                 self._calls.discard(call)
         self._post(news)
 
-    async def _find(self, known: bool) -> Sequence[Server]:
-        account = self._config.account
-        return await find(
-            account.host, account.port, account.transport, self._names, random.random, known=known
-        )
+    def _supervisor(self, account: AccountConfig) -> Supervisor:
+        async def look_up(known: bool) -> Sequence[Server]:
+            return await find(
+                account.host, account.port, account.transport, self._names, random.random, known=known
+            )
 
-    async def _answers(self, server: Server) -> bool | None:
-        account = self._config.account
-        return await is_there(
-            server.address, server.port, server.transport, account.registrar, account.uri, account.trust
+        async def answers(server: Server) -> bool | None:
+            return await is_there(
+                server.address, server.port, server.transport, account.registrar, account.uri, account.trust
+            )
+
+        name = account.name
+        return Supervisor(
+            AccountStatus(name, account.uri, account.registrar, "", "registering", "", 0),
+            find=look_up,
+            admit=lambda servers: self._worker.submit(lambda engine: engine.serve(name, servers)),
+            register=lambda server: self._worker.submit(lambda engine: engine.register(name, server)),
+            answers=answers,
+            quiet=lambda: not self._calls,
+            health=lambda fault: self._post(HealthChanged(f"account {name}", fault)),
         )

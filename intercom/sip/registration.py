@@ -108,6 +108,14 @@ _Heard = News | _Preferred | _Back
 
 
 @dataclass(frozen=True, slots=True)
+class AccountNews:
+    """News of one account among several, which is known by its name."""
+
+    account: str
+    news: News
+
+
+@dataclass(frozen=True, slots=True)
 class AccountStatus:
     """An account as `intercom status` shows it.
 

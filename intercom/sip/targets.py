@@ -36,6 +36,11 @@ class Server:
     name: str = field(compare=False)
     priority: int = field(compare=False, default=0)
 
+    @property
+    def place(self) -> str:
+        """Address and port, as they stand in a URI."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
     def __str__(self) -> str:
         """Name, port and address, the last only where it says more."""
         place = f"{self.name}:{self.port}"

@@ -327,7 +327,7 @@ def test_an_unknown_user(door: Door, site: Site) -> None:
         (403, "refuses 'door'", "password file"),
         (404, "knows no user 'door'", "account.uri"),
         (423, "wants a longer registration", "expires_seconds"),
-        (500, "refuses the registration (500 No)", "log"),
+        (500, "has a fault of its own, which its log explains (500 No)", "log"),
     ],
 )
 def test_a_refusal_is_explained(door: Door, status: int, detail: str, advice: str) -> None:

@@ -127,6 +127,21 @@ def test_the_registrar_in_parts(
     assert (account.host, account.port, account.transport) == (host, port, transport)
 
 
+def with_second(*lines: str) -> str:
+    table = VALID[VALID.index("[[account]]") : VALID.index("[[button]]")]
+    return VALID.replace("[[button]]", "\n".join([table, *lines, "", "[[button]]"]), 1)
+
+
+def test_several_accounts_in_order_of_preference(write: Write) -> None:
+    accounts = load(write(with_second('name = "spare"'))).account
+    assert [account.name for account in accounts] == ["door@site.example", "spare"]
+
+
+def test_accounts_with_one_name(write: Write) -> None:
+    reason = "'door@site.example' is already the name of account[1]: give it another with name = ..."
+    assert mistakes(write(with_second())) == [("account[2].name", reason)]
+
+
 def test_name_servers_with_and_without_a_port(write: Write) -> None:
     text = '[network]\nnameservers = ["192.0.2.53", "127.0.0.1:5353"]\n'
     assert load(write(VALID)).network.servers == ()
