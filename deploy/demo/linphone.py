@@ -187,6 +187,18 @@ class Linphone(Telephone):
         """Call somebody; does not wait for an answer."""
         self.command(f"call {uri}")
 
+    def hold(self) -> None:
+        """Put the call on hold."""
+        self.command("pause")
+
+    def resume(self, call: str) -> None:
+        """Take a call, by its number here, back from hold."""
+        self.command(f"resume {call}")
+
+    def transfer(self, call: str, to_call: str) -> None:
+        """Send the far end of one call to that of another, after a word with it (REFER with Replaces)."""
+        self.command(f"transfer {call} --to-call {to_call}")
+
     def write(self, uri: str, text: str) -> None:
         """Send somebody one line of text; the MESSAGE_SENT event says Delivered or NotDelivered."""
         self.command(f"chat {uri} {text}")

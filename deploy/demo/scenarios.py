@@ -115,6 +115,21 @@ def answers(*within: str, rings_ms: int = 0, early_media: bool = False) -> str:
     )
 
 
+def answers_and_leaves(*within: str) -> str:
+    """A phone that answers, does something in the call and hangs up itself."""
+    leaving = _send(_WITHIN.replace("METHOD", "BYE") + _NO_BODY) + "\n" + _receive("response", "200")
+    return _scenario(
+        _receive_invite(),
+        _reply(180),
+        _reply(200, _SDP, once=False),
+        _receive("request", "ACK"),
+        *(
+            step.format(me="[$to_uri]", peer="[$from]").replace("[next_url]", _CONTACT)
+            for step in (*within, leaving)
+        ),
+    )
+
+
 def is_left() -> str:
     """A phone that answers and is hung up on at once: the BYE may come before the ACK."""
     return _scenario(
@@ -171,6 +186,18 @@ def info_digits(digits: str) -> str:
     return "\n".join(
         _send(_INFO + body.format(digit=digit)) + "\n" + _receive("response", "200") for digit in digits
     )
+
+
+def refers(to: str, status: int = 202) -> str:
+    """A step: send the other side to somebody else (REFER) without wanting to hear what becomes of it.
+
+    Args:
+        to: the value of Refer-To.
+        status: that the other side answers with.
+    """
+    target = to.replace("&", "&amp;")
+    request = f"{_WITHIN}Refer-To: {target}\nRefer-Sub: false\n{_NO_BODY}".replace("METHOD", "REFER")
+    return _send(request) + "\n" + _receive("response", str(status))
 
 
 def asks_again(method: str, version: int, how: str = "sendrecv", codec: str = "8 PCMA/8000") -> str:

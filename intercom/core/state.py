@@ -60,6 +60,7 @@ class Talking:
         quiet_until: while no sound comes from the far side, when it counts as gone.
         warned: both sides have heard that the time is nearly up.
         move: a call that is to take this one's place.
+        stranded_until: a transfer has failed; who leaves before this has left the visitor with nobody.
         others: who else takes part, each with a call of its own; these have neither `others` nor `move`.
         joining: who has been accepted into the conversation and is not in it yet.
     """
@@ -79,6 +80,7 @@ class Talking:
     quiet_until: float | None = None
     warned: bool = False
     move: "Move | None" = None
+    stranded_until: float = 0.0
     others: tuple["Talking", ...] = ()
     joining: tuple[Offered, ...] = ()
 

@@ -435,7 +435,7 @@ def _meet_in_talk(state: State, phase: Talking, deadline: float, now: float, pol
         return replace(state, phase=replace(phase, warned=True)), (Warn(everybody),)
     if phase.move is not None and phase.move.until == deadline:
         record = talk.record_move(phase.move, phase.button, Outcome.NO_ANSWER, "no answer in time")
-        return replace(state, phase=replace(phase, move=None)), (HangUp(phase.move.call), record)
+        return replace(state, phase=talk.stays(phase, now)), (HangUp(phase.move.call), record)
     offer = next((offer for offer in phase.joining if offer.until == deadline), None)
     if offer is not None:
         others = tuple(each for each in phase.joining if each is not offer)
@@ -456,7 +456,7 @@ def _left(
     if phase.move is not None and phase.move.call == call:
         outcome = outcome_of(status, rang=phase.move.rang)
         record = talk.record_move(phase.move, phase.button, outcome, reason)
-        return replace(state, phase=replace(phase, move=None)), (record,)
+        return replace(state, phase=talk.stays(phase, now)), (record,)
     if offer := _joining(phase, call):
         others = tuple(each for each in phase.joining if each is not offer)
         return replace(state, phase=replace(phase, joining=others)), ()
@@ -469,7 +469,8 @@ def _left(
     if phase.move is not None:
         record = talk.record(phase, now - phase.since, _transferred_to(phase.move))
         return replace(state, phase=Moving(phase.move, phase.button, phase.mode)), (record,)
-    ending = Ending(phase, Outcome.ANSWERED, None, (), now - phase.since, now)
+    again = policy.buttons.get(phase.button, ()) if phase.button and now < phase.stranded_until else ()
+    ending = Ending(phase, Outcome.ANSWERED, phase.button, again, now - phase.since, now)
     state, actions = _over(state, ending, reason, now, policy)
     return state, (*talk.dismissed(phase, now, reason), *actions)
 

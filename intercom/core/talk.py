@@ -12,6 +12,8 @@ from intercom.core.ringing import Outcome
 from intercom.core.state import Move, Talking
 
 MOST_OTHERS = 2
+STRANDED_SECONDS = 2.0
+"""Some telephones end the call when its transfer has failed; they do so at once."""
 STOPPED = "no sound has come from the far side for {:.0f} s"
 HELD = "held for {:.0f} s"
 TIME_IS_UP = "the talk time is up"
@@ -67,6 +69,11 @@ def loss(party: Talking, policy: Policy) -> str:
     if party.held_until is not None:
         return HELD.format(policy.hold_seconds)
     return STOPPED.format(policy.silence_seconds)
+
+
+def stays(phase: Talking, now: float) -> Talking:
+    """A transfer has failed: the visitor stays where he is, unless that telephone hangs up because of it."""
+    return replace(phase, move=None, stranded_until=now + STRANDED_SECONDS)
 
 
 def without(phase: Talking, call: int) -> Talking | None:

@@ -31,7 +31,7 @@ def address_of(uri: str) -> str:
     match = _NAME_ADDR.fullmatch(uri.strip())
     if match is None:
         return "sip:"
-    bare = (match["inner"] or match["plain"]).partition(";")[0].partition("?")[0]
+    bare = (match["inner"] or match["plain"] or "").partition(";")[0].partition("?")[0]
     scheme, _, rest = bare.partition(":")
     user, at, host = rest.rpartition("@")
     host = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
@@ -76,7 +76,7 @@ def transfer_target(refer_to: str) -> str | None:
     match = _NAME_ADDR.fullmatch(refer_to.strip())
     if match is None:
         return None
-    _, _, fields = (match["inner"] or match["plain"]).partition("?")
+    _, _, fields = (match["inner"] or match["plain"] or "").partition("?")
     names = {field.partition("=")[0].lower() for field in fields.split("&")} if fields else set()
     if not names <= {"replaces", "require", "supported"}:
         return None

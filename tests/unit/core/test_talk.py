@@ -201,6 +201,17 @@ def test_the_old_call_goes_on_when_nobody_answers_the_new_one() -> None:
     assert story.end(-1, 487) == []
 
 
+@pytest.mark.parametrize(("seconds", "again"), [(1.9, True), (2.1, False)])
+def test_a_telephone_that_hangs_up_because_the_transfer_failed_loses_nobody(
+    seconds: float, again: bool
+) -> None:
+    story = talking()
+    story.tell(CallTransferred(1, -1, OFFICE))
+    story.end(-1, 486, "Busy Here")
+    story.wait(seconds)
+    assert (Dial(2, FLAT) in story.end(1)) is again
+
+
 def test_the_visitor_waits_for_the_next_one_when_the_first_has_gone() -> None:
     story = talking()
     story.wait(20)

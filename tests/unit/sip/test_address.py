@@ -81,6 +81,7 @@ def test_who_sent_a_call_on(lines: list[str], address: str) -> None:
         ("<sip:flat2@site.example?body=x>", None),
         ("<sip:flat2@site.example> <sip:evil@bad.example>", None),
         ("tel:+4930123", "tel:+4930123"),
+        ("nonsense <>", ":"),
     ],
 )
 def test_a_transfer_asks_for_a_call_and_nothing_else(value: str, target: str | None) -> None:
