@@ -22,6 +22,7 @@ from intercom.core.actions import (
     Action,
     Alert,
     Answer,
+    Connect,
     Dial,
     HangUp,
     Lock,
@@ -29,6 +30,7 @@ from intercom.core.actions import (
     Play,
     RecordAccess,
     RecordCall,
+    RecordRing,
     Refuse,
     Release,
     SendMessage,
@@ -57,7 +59,7 @@ from intercom.system.notify import notify, watchdog_seconds
 
 log = logging.getLogger(__name__)
 
-RINGING = 180
+RINGING, OK = 180, 200
 PUSH_SECONDS = 0.05
 WIRING = {"__all__": {"name", "pin", "release_seconds", "active_high"}}
 
@@ -234,14 +236,14 @@ class Station:
 
     def _perform(self, action: Action) -> None:
         match action:
-            case Dial(call, to):
+            case Dial(call, to, via):
                 self._counters["calls_placed"] += 1
-                self._line.dial(call, to)
+                self._line.dial(call, to, via)
             case Alert(call):
                 self._line.respond(call, RINGING)
-            case Answer(call, mode):
+            case Answer(call):
                 self._counters["calls_accepted"] += 1
-                self._line.answer(call, mode)
+                self._line.respond(call, OK)
             case Refuse(call, status):
                 self._counters["calls_refused"] += 1
                 self._line.respond(call, status)
@@ -251,6 +253,8 @@ class Station:
                 self._line.mix(calls)
             case Warn(calls):
                 self._line.warn(calls)
+            case Connect(call, hearing):
+                self._line.connect(call, hearing)
             case Play(tone):
                 self._line.play(tone)
             case ShowLamp(lamp):
@@ -260,7 +264,7 @@ class Station:
                 self._move_strike(door, seconds)
             case Lock(door):
                 self._move_strike(door, None)
-            case RecordCall() | RecordAccess():
+            case RecordCall() | RecordRing() | RecordAccess():
                 self._journal.append(action)
             case SendMessage(to, text):
                 self._outbox.put(to, text)

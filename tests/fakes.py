@@ -30,7 +30,7 @@ from intercom.core.events import (
     TimePassed,
 )
 from intercom.core.guide import Lamp, Tone, lamp_of, tone_of
-from intercom.core.policy import Caller, Door, Policy, Target
+from intercom.core.policy import Caller, Door, Plan, Policy, Target
 from intercom.core.state import Phase, State, next_deadline
 from intercom.core.station import step
 from intercom.journal.store import Journal
@@ -48,7 +48,7 @@ FLAT, OFFICE, GUARD = "sip:flat1@site.example", "sip:office@site.example", "sip:
 FRONT_CODE, GATE_CODE = "4711#", "0*0#"
 
 POLICY = Policy(
-    buttons={"bell": (Target(FLAT, 25),), "office": (Target(OFFICE, 20), Target(GUARD, 15))},
+    buttons={"bell": Plan((Target(FLAT, 25),)), "office": Plan((Target(OFFICE, 20), Target(GUARD, 15)))},
     doors={"front": Door(5, frozenset({FRONT_CODE})), "gate": Door(3, frozenset({GATE_CODE}))},
     callers={FLAT: Caller(), "sip:*@home.example": Caller()},
 )

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from intercom.core.actions import Play, ShowLamp
+from intercom.core.actions import Connect, Play, ShowLamp
 from intercom.core.events import (
     ButtonPressed,
     CallAnswered,
@@ -23,6 +23,7 @@ from intercom.core.events import (
     DigitReceived,
     Event,
     HangUpRequested,
+    HoursChanged,
     MessageReceived,
     OpenRequested,
     SoundCame,
@@ -32,9 +33,10 @@ from intercom.core.events import (
     TimePassed,
 )
 from intercom.core.guide import lamp_of, tone_of
-from intercom.core.policy import Caller, Door, Policy, Target
-from intercom.core.ringing import Outcome
+from intercom.core.policy import Caller, Door, Plan, Policy, Target
+from intercom.core.ringing import Outcome, Way
 from intercom.core.state import (
+    Attempt,
     Calling,
     Concluded,
     Ending,
@@ -53,31 +55,40 @@ PAGE = Path(__file__).parent.parent / "docs" / "architecture.md"
 BEGIN, END = "<!-- state table: begin -->\n", "<!-- state table: end -->\n"
 
 NOW, SOON = 1000.0, 1010.0
-OURS, OTHER, NEXT = 1, -2, -1
-BELL = (Target("sip:flat1@site.example", 25),)
-OFFICE = (Target("sip:office@site.example", 20), Target("sip:guard@site.example", 20))
+OURS, OTHERS, OTHER, NEXT = 1, 2, -2, -1
+FLAT, GUARD = "sip:flat1@site.example", "sip:guard@site.example"
+BELL = Plan((Target(FLAT, 25),))
+OFFICE = Plan((Target("sip:office@site.example", 20), Target(GUARD, 20)))
+CAREFUL = Plan(BELL.targets, confirm=True)
 POLICY = Policy(
     {"bell": BELL, "office": OFFICE},
     {"front": Door(5, frozenset({"5#"}), by_message=True)},
-    callers={BELL[0].to: Caller()},
+    callers={FLAT: Caller()},
+    redirects=frozenset({"sip:*@site.example"}),
 )
-CALLING = Calling(OURS, "bell", BELL, until=SOON)
+FIRST = Attempt(OURS, Way(FLAT), until=SOON)
+SECOND = Attempt(OTHERS, Way(GUARD), until=SOON + 5)
+CALLING = Calling("bell", BELL, (FIRST,), (), 0, None, placed=1)
+WAITING = replace(FIRST, rang=True, answered=True)
+ENDED = replace(CALLING, attempts=(replace(FIRST, given_up=Outcome.CANCELLED),))
 TALKING = Talking(
-    OURS, "out", "bell", BELL[0].to, since=900.0, until=SOON, digits="5", digits_until=SOON, warned=True
+    OURS, "out", "bell", FLAT, since=900.0, until=SOON, digits="5", digits_until=SOON, warned=True
 )
-MOVE = Move(NEXT, "out", OFFICE[0].to, until=SOON)
+MOVE = Move(NEXT, "out", GUARD, until=SOON)
 
 PHASES: dict[str, Phase] = {
     "Idle": Idle(),
     "Calling": CALLING,
-    "Calling, more to ring": Calling(OURS, "bell", OFFICE, until=SOON),
-    "Offered": Offered(OURS, BELL[0].to, until=SOON),
-    "Offered, accepted": Offered(OURS, BELL[0].to, until=SOON, accepted=True),
+    "Calling, more to ring": replace(CALLING, to_come=OFFICE.targets),
+    "Calling two": replace(CALLING, attempts=(FIRST, SECOND), placed=2),
+    "Calling, a key is awaited": replace(CALLING, plan=CAREFUL, attempts=(WAITING,)),
+    "Offered": Offered(OURS, FLAT, until=SOON),
+    "Offered, accepted": Offered(OURS, FLAT, until=SOON, accepted=True),
     "Talking": TALKING,
     "Talking, transferred": replace(TALKING, move=MOVE),
     "Moving": Moving(MOVE, "bell"),
-    "Ending": Ending(CALLING, Outcome.CANCELLED, None, (), 0.0, until=SOON),
-    "Ending, more to ring": Ending(CALLING, Outcome.CANCELLED, "bell", OFFICE, 0.0, until=SOON),
+    "Ending": Ending(ENDED, Outcome.CANCELLED, None, None, 0.0, until=SOON),
+    "Ending, more to ring": Ending(ENDED, Outcome.CANCELLED, "bell", OFFICE, 0.0, until=SOON),
     "Concluded": Concluded(Outcome.BUSY, until=SOON),
     "Off": Off(),
 }
@@ -85,23 +96,25 @@ EVENTS: dict[str, tuple[Event, float]] = {
     "its time is up": (TimePassed(), SOON),
     "the button pressed": (ButtonPressed("bell"), NOW),
     "another button pressed": (ButtonPressed("office"), NOW),
-    "call requested": (CallRequested(BELL[0].to), NOW),
+    "call requested": (CallRequested(FLAT), NOW),
     "hang-up requested": (HangUpRequested(), NOW),
-    "call offered": (CallOffered(OTHER, BELL[0].to), NOW),
+    "call offered": (CallOffered(OTHER, FLAT), NOW),
     "it rang": (CallRang(OURS), NOW),
     "it was answered": (CallAnswered(OURS), NOW),
     "it ended": (CallEnded(OURS, 486, "Busy Here"), NOW),
+    "it was redirected": (CallEnded(OURS, 302, "Moved Temporarily", (GUARD,)), NOW),
+    "another time of day": (HoursChanged({}), NOW),
     "the next call was answered": (CallAnswered(NEXT), NOW),
     "the next call ended": (CallEnded(NEXT, 486, "Busy Here"), NOW),
     "held": (CallHeld(OURS), NOW),
     "resumed": (CallResumed(OURS), NOW),
     "sound stopped": (SoundStopped(OURS, 2.0), NOW),
     "sound came": (SoundCame(OURS), NOW),
-    "transferred": (CallTransferred(OURS, OTHER, BELL[0].to), NOW),
-    "replaced": (CallReplaced(OURS, OTHER, BELL[0].to), NOW),
+    "transferred": (CallTransferred(OURS, OTHER, FLAT), NOW),
+    "replaced": (CallReplaced(OURS, OTHER, FLAT), NOW),
     "right code completed": (DigitReceived(OURS, "#"), NOW),
     "wrong code completed": (DigitReceived(OURS, "1#"), NOW),
-    "right code in a message": (MessageReceived(BELL[0].to, "5", True), NOW),
+    "right code in a message": (MessageReceived(FLAT, "5", True), NOW),
     "open requested": (OpenRequested("front"), NOW),
     "open requested, released": (OpenRequested("front"), NOW),
     "strike locked, released": (StrikeMoved("front", False), NOW),
@@ -118,14 +131,14 @@ RELEASED_UNTIL = {
 def _cell(phase: Phase, name: str) -> str:
     event, now = EVENTS[name]
     if isinstance(event, DigitReceived) and event.digit == "1#":
-        before = State(phase, calls=OURS)
+        before = State(phase, calls=OTHERS)
         before, _ = step(before, DigitReceived(OURS, "1"), now, POLICY)
         event = DigitReceived(OURS, "#")
     else:
         released = {"front": RELEASED_UNTIL[name]} if name in RELEASED_UNTIL else {}
-        before = State(phase, released={} if isinstance(phase, Off) else released, calls=OURS)
+        before = State(phase, released={} if isinstance(phase, Off) else released, calls=OTHERS)
     after, actions = step(before, event, now, POLICY)
-    names = [type(action).__name__ for action in actions if not isinstance(action, ShowLamp | Play)]
+    names = [type(action).__name__ for action in actions if not isinstance(action, ShowLamp | Play | Connect)]
     moved = type(after.phase) is not type(phase)
     if moved:
         names.insert(0, f"**{type(after.phase).__name__}**")

@@ -120,6 +120,7 @@ class ToneDescVector(list[ToneDesc]): ...
 class ToneGenerator(AudioMedia):
     def createToneGenerator(self, clock_rate: int = ..., channel_count: int = ...) -> None: ...
     def play(self, tones: ToneDescVector, loop: bool = ...) -> None: ...
+    def isBusy(self) -> bool: ...
     def stop(self) -> None: ...
 
 class AudDevManager:
@@ -279,8 +280,18 @@ class CallSetting:
     textCount: int
     videoCount: int
 
+class SipHeader:
+    hName: str
+    hValue: str
+
+class SipHeaderVector(list[SipHeader]): ...
+
+class SipTxOption:
+    headers: SipHeaderVector
+
 class CallOpParam:
     opt: CallSetting
+    txOption: SipTxOption
     statusCode: int
     def __init__(self, useDefaultCallSetting: bool = ...) -> None: ...
 

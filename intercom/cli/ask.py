@@ -136,6 +136,9 @@ def log(count: int, socket: Path | None, as_json: bool) -> None:
                 f"{record['at']} {button}{way} {record['peer']}: {record['outcome']},"
                 f" {record['seconds']:.0f} s ({record['reason']})"
             )
+        elif record["kind"] == "ring":
+            button = f"button {record['button']}" if record["button"] else "operator"
+            click.echo(f"{record['at']} {button} rang in {record['calls']} calls: {record['outcome']}")
         else:
             who = f" {record['peer']}" if record["peer"] else ""
             answer = "released" if record["granted"] else f"refused ({record['reason']})"

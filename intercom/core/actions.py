@@ -3,17 +3,20 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from intercom.core.guide import Lamp, Tone
-from intercom.core.policy import Mode
+from intercom.core.guide import Hearing, Lamp, Tone
 from intercom.core.ringing import Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Place a call; everything that is said about it later carries the same number."""
+    """Place a call; everything that is said about it later carries the same number.
+
+    `via` is a proxy that it shall go through.
+    """
 
     call: int
     to: str
+    via: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +28,9 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Accept an offered call with 200; the mode says who hears whom."""
+    """Accept an offered call with 200."""
 
     call: int
-    mode: Mode = Mode.TALK
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,14 @@ class HangUp:
     """End a call: CANCEL before the answer, BYE after it."""
 
     call: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Join a call's sound to the door so far and no further; one that is hung up or over is in silence."""
+
+    call: int
+    hearing: Hearing
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +116,15 @@ class RecordCall:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordRing:
+    """Keep how a ring that took several calls went as a whole; each of these has its own record."""
+
+    button: str | None
+    calls: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
 class RecordAccess:
     """Keep who asked for a door, how, and the answer; `door` is None for a code that fits none."""
 
@@ -148,11 +167,13 @@ Action = (
     | HangUp
     | Mix
     | Warn
+    | Connect
     | ShowLamp
     | Play
     | Release
     | Lock
     | RecordCall
+    | RecordRing
     | RecordAccess
     | SendMessage
     | ShowPresence

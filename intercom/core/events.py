@@ -5,6 +5,7 @@ Calls that the station places are numbered up from 1 by the core; calls offered 
 down from -1 by the SIP side, so that the two never meet.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -79,11 +80,15 @@ class CallAnswered:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """A call is over, with the SIP status that ended it (RFC 3261 section 21) and its reason."""
+    """A call is over, with the SIP status that ended it (RFC 3261 section 21) and its reason.
+
+    `contacts` are the addresses that a redirection (3xx) names, the best first.
+    """
 
     call: int
     status: int
     reason: str
+    contacts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +183,13 @@ class HealthChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class HoursChanged:
+    """Another time of day has begun: for each button that has one now the number of its plan."""
+
+    hours: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
     """The service is going down: end the call, lock the doors, accept nothing more."""
 
@@ -204,5 +216,6 @@ Event = (
     | MessageReceived
     | StrikeMoved
     | HealthChanged
+    | HoursChanged
     | Stopped
 )

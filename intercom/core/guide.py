@@ -1,6 +1,7 @@
-"""What the station tells the person at the door: one lamp pattern and one tone for each state.
+"""What the station tells the person at the door: for each state a lamp pattern, a tone, who is heard.
 
-Both are derived from the state alone, so a lamp can never disagree with what the station does.
+All are derived from the state alone, so a lamp can never disagree with what the station does, nor a
+microphone with the lamp.
 """
 
 from enum import StrEnum
@@ -49,6 +50,23 @@ class Tone(StrEnum):
     FAILED = "failed"
 
 
+class Hearing(StrEnum):
+    """How far a call's sound is joined to the door."""
+
+    NONE = "none"
+    SPEAKER = "speaker"
+    """The far side is heard at the door; the microphone is closed."""
+    MICROPHONE = "microphone"
+    """The far side hears the door, and is not heard there."""
+    PROMPT = "prompt"
+    """The far side hears a tone that asks for a key; neither hears the other."""
+    TALK = "talk"
+    """Both hear each other."""
+
+
+_HEARINGS = {Mode.TALK: Hearing.TALK, Mode.LISTEN: Hearing.MICROPHONE, Mode.ANNOUNCE: Hearing.SPEAKER}
+
+
 def lamp_of(state: State) -> Lamp:
     """The one lamp pattern of a state. An open door is shown above all else, a fault only while idle."""
     if state.released:
@@ -56,8 +74,8 @@ def lamp_of(state: State) -> Lamp:
     match state.phase:
         case Idle():
             return Lamp.FAULT if state.faults else Lamp.READY
-        case Calling(rang=rang):
-            return Lamp.RINGING if rang else Lamp.CALLING
+        case Calling() as calling:
+            return Lamp.RINGING if any(attempt.rang for attempt in calling.live) else Lamp.CALLING
         case Offered():
             return Lamp.RINGING
         case Talking(mode=Mode.ANNOUNCE):
@@ -66,9 +84,9 @@ def lamp_of(state: State) -> Lamp:
             return Lamp.TALKING
         case Moving(move=move):
             return Lamp.RINGING if move.rang else Lamp.CALLING
-        case Ending(targets=targets):
-            return Lamp.CALLING if targets else Lamp.READY
-        case Concluded(outcome=Outcome.ANSWERED | Outcome.CANCELLED):
+        case Ending(plan=plan):
+            return Lamp.CALLING if plan else Lamp.READY
+        case Concluded(outcome=Outcome.ANSWERED | Outcome.CANCELLED | Outcome.REDIRECTED):
             return Lamp.READY
         case Concluded(outcome=outcome):
             return Lamp(outcome.value)
@@ -94,15 +112,37 @@ def tone_of(state: State) -> Tone:
                 party.held_until is not None and party.quiet_until is not None for party in phase.parties
             )
             return Tone.HOLD if waits else Tone.SILENCE
-        case Calling(early_media=True):
-            return Tone.SILENCE
-        case Calling(rang=rang):
-            return Tone.RINGBACK if rang else Tone.HEARD
+        case Calling() as calling:
+            if calling.heard is not None or not calling.live:
+                return Tone.SILENCE
+            return Tone.RINGBACK if any(attempt.rang for attempt in calling.live) else Tone.HEARD
         case Offered(accepted=accepted):
             return Tone.SILENCE if accepted else Tone.DOORBELL
-        case Concluded(outcome=Outcome.ANSWERED | Outcome.CANCELLED):
+        case Concluded(outcome=Outcome.ANSWERED | Outcome.CANCELLED | Outcome.REDIRECTED):
             return Tone.END
         case Concluded(outcome=outcome):
             return Tone(outcome.value)
         case _:
             assert_never(state.phase)
+
+
+def hearing_of(state: State) -> dict[int, Hearing]:
+    """How far the sound of each call is joined to the door; one that is not named is in silence.
+
+    A microphone is open towards nobody but who talks, and of several who send early media one is heard.
+    """
+    match state.phase:
+        case Calling() as calling:
+            asked = {attempt.call: Hearing.PROMPT for attempt in calling.live if attempt.answered}
+            return asked if calling.heard is None else asked | {calling.heard: Hearing.SPEAKER}
+        case Talking() as talking:
+            heard = {party.call: _HEARINGS[party.mode] for party in talking.parties}
+            return heard if talking.move is None else heard | _early(talking.move)
+        case Moving(move=move):
+            return _early(move)
+        case _:
+            return {}
+
+
+def _early(move: Move) -> dict[int, Hearing]:
+    return {move.call: Hearing.SPEAKER} if move.early_media else {}

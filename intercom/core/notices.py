@@ -81,7 +81,9 @@ def _visit(state: State) -> str | None:
     match state.phase:
         case Calling(button=button):
             return button
-        case Ending(ended=ended, button=button, targets=targets) if targets or isinstance(ended, Calling):
+        case Ending(button=button, plan=plan) if plan is not None:
+            return button
+        case Ending(ended=Calling(button=button), outcome=outcome) if outcome is not Outcome.CANCELLED:
             return button
         case _:
             return None

@@ -10,10 +10,29 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One address to ring and how long to wait for its answer."""
+    """One address to ring and how long to wait for its answer; `together` with the one before it."""
 
     to: str
     seconds: float
+    together: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Whom a press rings, and when an answer counts.
+
+    Attributes:
+        targets: in order; those that ring together follow each other.
+        rounds: how often the whole list is rung.
+        last_resort: rung once at the end, when nobody has answered.
+        confirm: whether an answer counts only once a key is pressed on the telephone, which a voicemail
+            does not do.
+    """
+
+    targets: tuple[Target, ...]
+    rounds: int = 1
+    last_resort: Target | None = None
+    confirm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +91,7 @@ class Policy:
     """Everything `step` needs to know beyond the state.
 
     Attributes:
-        buttons: for each button the targets that it rings, one after another.
+        buttons: for each button whom it rings.
         doors: the doors that can be released.
         callers: addresses that may call the station, and how they are answered: `sip:user@host`, or
             `sip:*@host` for the others of a domain.
@@ -88,9 +107,12 @@ class Policy:
         code_seconds: a DTMF code is typed within this time of its first digit.
         outcome_seconds: how long lamp and tone show how a call ended.
         hang_up_seconds: after this a hang-up counts as done, even if the SIP side never says so.
+        hours: for each button that has any the plans for times of day, by which the state counts them.
+        redirects: addresses that a redirection may lead to, written as in `callers`.
+        key_seconds: so long at least somebody who has answered may look for a key.
     """
 
-    buttons: Mapping[str, tuple[Target, ...]]
+    buttons: Mapping[str, Plan]
     doors: Mapping[str, Door]
     callers: Mapping[str, Caller] = field(default_factory=dict)
     notices: tuple[Notice, ...] = ()
@@ -105,3 +127,6 @@ class Policy:
     code_seconds: float = 10.0
     outcome_seconds: float = 3.0
     hang_up_seconds: float = 5.0
+    hours: Mapping[str, tuple[Plan, ...]] = field(default_factory=dict)
+    redirects: frozenset[str] = frozenset()
+    key_seconds: float = 10.0

@@ -6,8 +6,8 @@ All times are on one monotonic clock, in seconds.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from intercom.core.policy import Mode, Target
-from intercom.core.ringing import Outcome
+from intercom.core.policy import Mode, Plan, Target
+from intercom.core.ringing import Outcome, Way
 
 WARNING_SECONDS = 10.0
 """How long before the end of the talk time both sides are warned."""
@@ -19,20 +19,95 @@ class Idle:
 
 
 @dataclass(frozen=True, slots=True)
-class Calling:
-    """A call is being placed. `targets` holds the one being tried and those still to come."""
+class Attempt:
+    """One call of a ring, from its `Dial` until the SIP side says that it is over.
+
+    Attributes:
+        call: its number.
+        way: whom it was sent to.
+        until: when we give it up, and after that when a hang-up counts as done.
+        rang: whether a telephone rings.
+        answered: whether somebody has answered, where that does not count without a key.
+        hops: how many redirections led to it.
+        further: where else the redirections lead, tried when this call fails.
+        given_up: how it will be recorded, once we have hung up, and
+        why: the reason.
+    """
 
     call: int
-    button: str | None
-    targets: tuple[Target, ...]
+    way: Way
     until: float
     rang: bool = False
-    early_media: bool = False
+    answered: bool = False
+    hops: int = 0
+    further: tuple[Way, ...] = ()
+    given_up: Outcome | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Calling:
+    """A list of addresses is being rung.
+
+    Attributes:
+        button: that was pressed; None for an operator's wish.
+        plan: the list.
+        attempts: the calls that are not over, in the order in which they were placed.
+        to_come: what is rung after them in this round.
+        rounds: how many more rounds there are.
+        last_resort: what is rung after these.
+        placed: how many calls there were in all.
+        outcome: the most telling end of those that are over or given up.
+        tried: where calls of this round were sent.
+        early: those with early media, in the order in which it came.
+    """
+
+    button: str | None
+    plan: Plan
+    attempts: tuple[Attempt, ...]
+    to_come: tuple[Target, ...]
+    rounds: int
+    last_resort: Target | None
+    placed: int
+    outcome: Outcome | None = None
+    tried: frozenset[Way] = frozenset()
+    early: tuple[int, ...] = ()
+
+    @property
+    def live(self) -> tuple[Attempt, ...]:
+        """Those that were not hung up."""
+        return tuple(attempt for attempt in self.attempts if attempt.given_up is None)
+
+    @property
+    def more(self) -> bool:
+        """Whether there is anybody left to be rung after these."""
+        return bool(self.to_come or self.rounds or self.last_resort)
+
+    @property
+    def heard(self) -> int | None:
+        """The call whose early media is heard at the door: the first that had any and still has."""
+        heard = {attempt.call for attempt in self.live if not attempt.answered}
+        return next((call for call in self.early if call in heard), None)
+
+    @property
+    def shown(self) -> Attempt:
+        """The one that stands for all: who has answered, or else rings, or was called first."""
+        return max(self.attempts, key=lambda attempt: (attempt.answered, attempt.rang))
+
+    @property
+    def call(self) -> int:
+        """The number of the call that is shown."""
+        return self.shown.call
 
     @property
     def peer(self) -> str:
-        """The address being rung."""
-        return self.targets[0].to
+        """The address of the call that is shown."""
+        return self.shown.way.to
+
+    @property
+    def until(self) -> float:
+        """When the first of the attempts is to be given up."""
+        return min(attempt.until for attempt in self.attempts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +229,7 @@ class Ending:
         ended: the phase that was ended, from which the record is made.
         outcome: how the call will be recorded.
         button: what is rung next, if anything.
-        targets: the addresses to ring next, empty for none.
+        plan: how.
         until: when to stop waiting.
         why: why the station has hung up, for the record; empty if the SIP side's reason says it.
     """
@@ -162,7 +237,7 @@ class Ending:
     ended: Calling | Offered | Talking | Moving
     outcome: Outcome
     button: str | None
-    targets: tuple[Target, ...]
+    plan: Plan | None
     talked: float
     until: float
     why: str = ""
@@ -220,6 +295,7 @@ class State:
         calls: how many calls have been numbered so far.
         wrong_messages: how many messages in a row held a wrong code, and
         deaf_until: until when none is looked at because of them.
+        hours: for each button that has a plan for this time of day its number.
     """
 
     phase: Phase = field(default_factory=Idle)
@@ -231,6 +307,7 @@ class State:
     calls: int = 0
     wrong_messages: int = 0
     deaf_until: float = float("-inf")
+    hours: Mapping[str, int] = field(default_factory=dict)
 
 
 def contact_deadline(contact: Contact, settle_seconds: float) -> float | None:

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import assert_never
 
-from intercom.core import talk
+from intercom.core import calling, talk
 from intercom.core.access import LONGEST_CODE, caller_of, door_for, written_code
 from intercom.core.actions import (
     Action,
     Alert,
     Answer,
-    Dial,
+    Connect,
     HangUp,
     Lock,
     Play,
@@ -43,6 +43,7 @@ from intercom.core.events import (
     Event,
     HangUpRequested,
     HealthChanged,
+    HoursChanged,
     MessageReceived,
     OpenRequested,
     SoundCame,
@@ -51,9 +52,9 @@ from intercom.core.events import (
     StrikeMoved,
     TimePassed,
 )
-from intercom.core.guide import lamp_of, tone_of
+from intercom.core.guide import hearing_of, lamp_of, tone_of
 from intercom.core.notices import messages, presence_of
-from intercom.core.policy import Mode, Policy, Target
+from intercom.core.policy import Mode, Plan, Policy, Target
 from intercom.core.ringing import Outcome, outcome_of
 from intercom.core.state import (
     Calling,
@@ -103,9 +104,11 @@ def step(state: State, event: Event, now: float, policy: Policy) -> Result:
 
 def _guide(before: State, after: State, policy: Policy) -> tuple[Action, ...]:
     lamp, tone, presence = lamp_of(after), tone_of(after), presence_of(after)
+    was, hearings = hearing_of(before), hearing_of(after)
     return (
         *((ShowLamp(lamp),) if lamp is not lamp_of(before) else ()),
         *((Play(tone),) if tone is not tone_of(before) else ()),
+        *(Connect(call, hearing) for call, hearing in hearings.items() if was.get(call) is not hearing),
         *((presence,) if policy.publishes and presence != presence_of(before) else ()),
     )
 
@@ -125,7 +128,7 @@ def _handle(state: State, event: Event, now: float, policy: Policy) -> Result:
         case CallRequested(to):
             if not isinstance(state.phase, Idle | Concluded):
                 return state, ()
-            return _dial(state, None, (Target(to, policy.ring_seconds),), now)
+            return calling.ring(state, None, Plan((Target(to, policy.ring_seconds),)), now)
         case HangUpRequested():
             return _hang_up(state, now, policy)
         case OpenRequested(door):
@@ -136,8 +139,8 @@ def _handle(state: State, event: Event, now: float, policy: Policy) -> Result:
             return _rang(state, call, early_media), ()
         case CallAnswered(call):
             return _answered(state, call, now, policy)
-        case CallEnded(call, status, reason):
-            return _ended(state, call, status, reason, now, policy)
+        case CallEnded():
+            return _ended(state, event, now, policy)
         case CallHeld(call):
             return _talk(state, lambda phase: talk.held(phase, call, now, policy)), ()
         case CallResumed(call):
@@ -160,6 +163,8 @@ def _handle(state: State, event: Event, now: float, policy: Policy) -> Result:
         case HealthChanged(part, fault):
             others = {name: why for name, why in state.faults.items() if name != part}
             return replace(state, faults=others if fault is None else others | {part: fault}), ()
+        case HoursChanged(hours):
+            return replace(state, hours=hours), ()
         case Stopped():
             return _stop(state, now)
         case _:
@@ -199,16 +204,16 @@ def _meet(state: State, deadline: float, now: float, policy: Policy) -> Result:
             return _settle(state, button, contact, now, policy)
     match state.phase:
         case Calling() as phase:
-            return _give_up(state, phase, Outcome.NO_ANSWER, phase.button, phase.targets[1:], now, policy)
+            return calling.ring_enough(state, phase, deadline, now, policy)
         case Offered() as phase:
-            return _give_up(state, phase, Outcome.NO_ANSWER, None, (), now, policy)
+            return _give_up(state, phase, Outcome.NO_ANSWER, None, None, now, policy)
         case Talking() as phase:
             return _meet_in_talk(state, phase, deadline, now, policy)
         case Moving() as phase:
-            again = policy.buttons.get(phase.button, ()) if phase.button is not None else ()
+            again = _plan(state, phase.button, policy)
             return _give_up(state, phase, Outcome.NO_ANSWER, phase.button, again, now, policy)
         case Ending() as phase:
-            return _over(state, phase, "no word from the SIP side", now, policy)
+            return _over(state, phase, calling.SILENT, now, policy)
         case _:
             return replace(state, phase=Idle()), ()
 
@@ -243,22 +248,22 @@ def _settle(state: State, button: str, contact: Contact, now: float, policy: Pol
 
 
 def _press(state: State, button: str, now: float, policy: Policy) -> Result:
-    targets = policy.buttons.get(button)
-    if targets is None:
+    plan = _plan(state, button, policy)
+    if plan is None:
         return state, ()
     repeated = button == state.last_button and now - state.last_press < policy.repeat_seconds
     state = replace(state, last_press=now, last_button=button)
     match state.phase:
         case Idle():
-            return _dial(state, button, targets, now)
+            return calling.ring(state, button, plan, now)
         case Offered(accepted=False) as phase:
-            return replace(state, phase=replace(phase, accepted=True)), (Answer(phase.call, phase.mode),)
+            return replace(state, phase=replace(phase, accepted=True)), (Answer(phase.call),)
         case _ if repeated:
             return state, ()
         case Concluded():
-            return _dial(state, button, targets, now)
-        case Calling(button=calling) as phase if calling != button:
-            return _give_up(state, phase, Outcome.CANCELLED, button, targets, now, policy)
+            return calling.ring(state, button, plan, now)
+        case Calling(button=ringing) as phase if ringing != button:
+            return calling.cancel(state, phase, button, plan, now, policy)
         case Talking(button=talking, since=since) if talking not in {None, button} or (
             now - since < policy.repeat_seconds
         ):
@@ -268,26 +273,27 @@ def _press(state: State, button: str, now: float, policy: Policy) -> Result:
         case Calling() | Talking() | Moving():
             return _hang_up(state, now, policy)
         case Ending() as phase:
-            return replace(state, phase=replace(phase, button=button, targets=targets)), ()
+            return replace(state, phase=replace(phase, button=button, plan=plan)), ()
         case _:
             return state, ()
+
+
+def _plan(state: State, button: str | None, policy: Policy) -> Plan | None:
+    """Whom a button rings at this time of day."""
+    if button is None:
+        return None
+    if button in state.hours:
+        return policy.hours[button][state.hours[button]]
+    return policy.buttons.get(button)
 
 
 # Calls
 
 
-def _dial(state: State, button: str | None, targets: tuple[Target, ...], now: float) -> Result:
-    call = state.calls + 1
-    phase = Calling(call, button, targets, until=now + targets[0].seconds)
-    return replace(state, phase=phase, calls=call), (Dial(call, phase.peer),)
-
-
 def _rang(state: State, call: int, early_media: bool) -> State:
     match state.phase:
-        case Calling(call=current) as phase if current == call:
-            return replace(
-                state, phase=replace(phase, rang=True, early_media=phase.early_media or early_media)
-            )
+        case Calling() as phase:
+            return replace(state, phase=calling.rang(phase, call, early_media))
         case (Talking(move=Move() as move) | Moving(move=move)) as phase if move.call == call:
             move = replace(move, rang=True, early_media=move.early_media or early_media)
             return replace(state, phase=replace(phase, move=move))
@@ -298,9 +304,8 @@ def _rang(state: State, call: int, early_media: bool) -> State:
 def _answered(state: State, call: int, now: float, policy: Policy) -> Result:
     until = now + policy.talk_seconds
     match state.phase:
-        case Calling(call=current) as calling if current == call:
-            phase = Talking(call, "out", calling.button, calling.peer, since=now, until=until)
-            return replace(state, phase=phase), ()
+        case Calling() as ring:
+            return calling.answered(state, ring, call, now, policy)
         case Offered(call=current, accepted=True) as offered if current == call:
             phase = Talking(call, "in", None, offered.peer, since=now, until=until)
             return replace(
@@ -342,82 +347,99 @@ def _offer(state: State, offer: CallOffered, now: float, policy: Policy) -> Resu
         mode=caller.mode,
         diverted_by=offer.diverted_by,
     )
-    answer = Answer(offer.call, caller.mode) if caller.automatic else Alert(offer.call)
+    answer = Answer(offer.call) if caller.automatic else Alert(offer.call)
     return replace(state, phase=phase), (answer,)
 
 
 def _hang_up(state: State, now: float, policy: Policy) -> Result:
     match state.phase:
         case Talking() as phase:
-            return _give_up(state, phase, Outcome.ANSWERED, None, (), now, policy)
-        case (Calling() | Offered() | Moving()) as phase:
-            return _give_up(state, phase, Outcome.CANCELLED, None, (), now, policy)
+            return _give_up(state, phase, Outcome.ANSWERED, None, None, now, policy)
+        case Calling() as phase:
+            return calling.cancel(state, phase, None, None, now, policy)
+        case (Offered() | Moving()) as phase:
+            return _give_up(state, phase, Outcome.CANCELLED, None, None, now, policy)
         case Ending() as phase:
-            return replace(state, phase=replace(phase, button=None, targets=())), ()
+            return replace(state, phase=replace(phase, button=None, plan=None)), ()
         case _:
             return state, ()
 
 
 def _give_up(
     state: State,
-    phase: Calling | Offered | Talking | Moving,
+    phase: Offered | Talking | Moving,
     outcome: Outcome,
     button: str | None,
-    targets: tuple[Target, ...],
+    plan: Plan | None,
     now: float,
     policy: Policy,
     why: str = "",
 ) -> Result:
-    """End a call from our side; `targets`, if any, are rung once it is over."""
+    """End a call from our side; `plan`, if any, is rung once it is over."""
     talked = 0.0
     also: tuple[Action, ...] = ()
     if isinstance(phase, Talking):
         talked, also = now - phase.since, talk.dismissed(phase, now, why or "hung up")
-    ending = Ending(phase, outcome, button, targets, talked, now + policy.hang_up_seconds, why)
+    ending = Ending(phase, outcome, button, plan, talked, now + policy.hang_up_seconds, why)
     return replace(state, phase=ending), (HangUp(phase.call), *also)
 
 
-def _ended(state: State, call: int, status: int, reason: str, now: float, policy: Policy) -> Result:
+def _ended(state: State, event: CallEnded, now: float, policy: Policy) -> Result:
+    call, status, reason = event.call, event.status, event.reason
     match state.phase:
+        case Ending(ended=Calling() as ring) as ending:
+            attempt = calling.attempt_of(ring.attempts, call)
+            if attempt is None:
+                return state, ()
+            if len(ring.attempts) == 1:
+                return _over(state, ending, reason, now, policy)
+            record = calling.record(ring, attempt, attempt.given_up or ending.outcome, reason)
+            return replace(state, phase=replace(ending, ended=calling.without(ring, attempt))), (record,)
         case Ending() as ending if ending.call == call:
             return _over(state, ending, reason, now, policy)
-        case Calling(call=current) as calling if current == call:
-            outcome = outcome_of(status, rang=calling.rang)
-            ending = Ending(calling, outcome, calling.button, calling.targets[1:], 0.0, now)
-            return _over(state, ending, reason, now, policy)
+        case Calling() as ring:
+            attempt = calling.attempt_of(ring.attempts, call)
+            if attempt is None:
+                return state, ()
+            return calling.ended(state, ring, attempt, event, now, policy)
         case Talking() as talking:
             return _left(state, talking, call, status, reason, now, policy)
         case Moving(move=move) as moving if move.call == call:
-            again = policy.buttons.get(moving.button, ()) if moving.button is not None else ()
+            again = _plan(state, moving.button, policy)
             ending = Ending(moving, outcome_of(status, rang=move.rang), moving.button, again, 0.0, now)
             return _over(state, ending, reason, now, policy)
         case Offered(call=current) as offered if current == call:
-            return _over(state, Ending(offered, Outcome.CANCELLED, None, (), 0.0, now), reason, now, policy)
+            return _over(state, Ending(offered, Outcome.CANCELLED, None, None, 0.0, now), reason, now, policy)
         case _:
             return state, ()
 
 
 def _over(state: State, ending: Ending, reason: str, now: float, policy: Policy) -> Result:
-    """A call is over: keep the record, then ring the next target or show how it went."""
-    record = _record(ending, ending.why or reason)
-    if ending.targets:
-        state, actions = _dial(state, ending.button, ending.targets, now)
-        return state, (*actions, record)
+    """What was hung up is over: keep the records, then ring whom another press wants or show how it went."""
+    records = _records(ending, ending.why or reason)
+    if ending.plan is not None:
+        state, actions = calling.ring(state, ending.button, ending.plan, now)
+        return state, (*actions, *records)
     phase = Concluded(ending.outcome, until=now + policy.outcome_seconds)
-    return replace(state, phase=phase), (record,)
+    return replace(state, phase=phase), records
 
 
-def _record(ending: Ending, reason: str) -> RecordCall:
-    ended = ending.ended
-    if isinstance(ended, Talking):
-        direction = ended.direction
-    elif isinstance(ended, Moving):
-        direction = ended.move.direction
-    else:
-        direction = "out" if isinstance(ended, Calling) else "in"
-    button = None if isinstance(ended, Offered) else ended.button
-    diverted_by = ended.diverted_by if isinstance(ended, Offered | Talking) else ""
-    return RecordCall(direction, button, ended.peer, ending.outcome, reason, ending.talked, diverted_by)
+def _records(ending: Ending, reason: str) -> tuple[Action, ...]:
+    match ending.ended:
+        case Calling() as ring:
+            calls = (
+                calling.record(ring, attempt, attempt.given_up or ending.outcome, reason)
+                for attempt in ring.attempts
+            )
+            return (*calls, *calling.record_ring(ring, ending.outcome))
+        case Talking() as ended:
+            direction, button, diverted_by = ended.direction, ended.button, ended.diverted_by
+        case Moving() as ended:
+            direction, button, diverted_by = ended.move.direction, ended.button, ""
+        case ended:
+            direction, button, diverted_by = "in", None, ended.diverted_by
+    peer, talked = ending.ended.peer, ending.talked
+    return (RecordCall(direction, button, peer, ending.outcome, reason, talked, diverted_by),)
 
 
 # Within a conversation
@@ -429,7 +451,7 @@ def _talk(state: State, change: Callable[[Talking], Talking]) -> State:
 
 def _meet_in_talk(state: State, phase: Talking, deadline: float, now: float, policy: Policy) -> Result:
     if phase.until == deadline:
-        return _give_up(state, phase, Outcome.ANSWERED, None, (), now, policy, talk.TIME_IS_UP)
+        return _give_up(state, phase, Outcome.ANSWERED, None, None, now, policy, talk.TIME_IS_UP)
     if not phase.warned and phase.warns_at == deadline:
         everybody = tuple(party.call for party in phase.parties)
         return replace(state, phase=replace(phase, warned=True)), (Warn(everybody),)
@@ -444,7 +466,7 @@ def _meet_in_talk(state: State, phase: Talking, deadline: float, now: float, pol
     why = talk.loss(lost, policy)
     left = talk.without(phase, lost.call)
     if left is None:
-        return _give_up(state, phase, Outcome.ANSWERED, None, (), now, policy, why)
+        return _give_up(state, phase, Outcome.ANSWERED, None, None, now, policy, why)
     record = talk.record(lost, now - lost.since, why)
     return replace(state, phase=left), (HangUp(lost.call), record, *talk.mixed(left))
 
@@ -469,7 +491,7 @@ def _left(
     if phase.move is not None:
         record = talk.record(phase, now - phase.since, _transferred_to(phase.move))
         return replace(state, phase=Moving(phase.move, phase.button, phase.mode)), (record,)
-    again = policy.buttons.get(phase.button, ()) if phase.button and now < phase.stranded_until else ()
+    again = _plan(state, phase.button, policy) if now < phase.stranded_until else None
     ending = Ending(phase, Outcome.ANSWERED, phase.button, again, now - phase.since, now)
     state, actions = _over(state, ending, reason, now, policy)
     return state, (*talk.dismissed(phase, now, reason), *actions)
@@ -515,6 +537,8 @@ def _let_join(state: State, offer: CallOffered, now: float, policy: Policy) -> R
 
 def _digit(state: State, call: int, digit: str, now: float, policy: Policy) -> Result:
     match state.phase:
+        case Calling() as ring:
+            return calling.keyed(state, ring, call, now, policy)
         case Talking() as phase if typist := talk.party(phase, call):
             fresh = not typist.digits or now >= typist.digits_until
             digits = digit if fresh else (typist.digits + digit)[: LONGEST_CODE + 1]
@@ -537,7 +561,7 @@ def _wrong_code(state: State, phase: Talking, peer: str, now: float, policy: Pol
     record = RecordAccess(None, "dtmf", peer, False, "wrong code")
     if phase.wrong < MOST_WRONG_CODES:
         return replace(state, phase=phase), (record,)
-    state, actions = _give_up(state, phase, Outcome.ANSWERED, None, (), now, policy)
+    state, actions = _give_up(state, phase, Outcome.ANSWERED, None, None, now, policy)
     return state, (record, *actions)
 
 
@@ -584,15 +608,18 @@ def _open(state: State, door: str, how: str, peer: str, now: float, policy: Poli
 def _stop(state: State, now: float) -> Result:
     actions: list[Action] = [Lock(door) for door in state.released]
     match state.phase:
-        case Calling() | Offered() | Moving() as phase:
-            ending = Ending(phase, Outcome.CANCELLED, None, (), 0.0, now)
-            actions += [HangUp(phase.call), _record(ending, "stopped")]
+        case Calling() as phase:
+            actions += [HangUp(attempt.call) for attempt in phase.live]
+            actions += _records(Ending(phase, Outcome.CANCELLED, None, None, 0.0, now), "stopped")
+        case Offered() | Moving() as phase:
+            ending = Ending(phase, Outcome.CANCELLED, None, None, 0.0, now)
+            actions += [HangUp(phase.call), *_records(ending, "stopped")]
         case Talking() as phase:
-            ending = Ending(phase, Outcome.ANSWERED, None, (), now - phase.since, now)
-            actions += [HangUp(phase.call), _record(ending, "stopped")]
+            ending = Ending(phase, Outcome.ANSWERED, None, None, now - phase.since, now)
+            actions += [HangUp(phase.call), *_records(ending, "stopped")]
             actions += talk.dismissed(phase, now, "stopped")
         case Ending() as phase:
-            actions.append(_record(phase, "stopped"))
+            actions += _records(phase, "stopped")
         case _:
             pass
     off = State(phase=Off(), faults=state.faults, last_press=state.last_press, calls=state.calls)

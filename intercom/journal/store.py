@@ -15,14 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from intercom.core.actions import RecordAccess, RecordCall
+from intercom.core.actions import RecordAccess, RecordCall, RecordRing
 
 log = logging.getLogger(__name__)
 
-Record = RecordCall | RecordAccess
+Record = RecordCall | RecordRing | RecordAccess
 LARGEST_ROWS = 100_000
 _SCHEMA = "CREATE TABLE IF NOT EXISTS record (id INTEGER PRIMARY KEY, at TEXT, kind TEXT, data TEXT)"
-_KINDS = {RecordCall: "call", RecordAccess: "access"}
+_KINDS = {RecordCall: "call", RecordRing: "ring", RecordAccess: "access"}
 
 
 class Journal:

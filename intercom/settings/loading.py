@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from intercom.core.policy import Caller, Door, Mode, Notice, Occasion, Policy, Target
+from intercom.core.policy import Caller, Door, Mode, Notice, Occasion, Plan, Policy, Target
 from intercom.settings.schema import SYSTEM_AUTHORITIES, Incoming, Settings
 
 LARGEST_FILE = 1 << 20
@@ -254,7 +254,7 @@ def policy(settings: Settings) -> Policy:
     """Make the core's rules out of the settings."""
     return Policy(
         buttons={
-            button.name: tuple(Target(ring.to, ring.seconds) for ring in button.ring)
+            button.name: Plan(tuple(Target(ring.to, ring.seconds) for ring in button.ring))
             for button in settings.button
         },
         doors={

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple, Protocol
 import pjsua2 as pj
 
 from intercom.core.events import CallHeld, CallRang, CallResumed, DigitReceived, SoundCame, SoundStopped
-from intercom.core.policy import Mode
+from intercom.core.guide import Hearing
 from intercom.sip.account import Account
 from intercom.sip.callbacks import guarded
 from intercom.sip.digits import DigitFilter
 from intercom.sip.targets import Server
-from intercom.sip.wire import offers_clear_sound, printable
+from intercom.sip.wire import offers_clear_sound, printable, redirected_to
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +56,10 @@ class Owner(Protocol):
     def end(self, number: int) -> None:
         """Hang up."""
 
-    def join(self, number: int, media: pj.AudioMedia, *, speaker: bool, microphone: bool) -> None:
-        """Join a call's sound to the door."""
+    def join(
+        self, number: int, media: pj.AudioMedia, *, speaker: bool, microphone: bool, prompt: bool
+    ) -> None:
+        """Join a call's sound to the door so far and no further."""
 
     def transferred(self, number: int, refer_to: str) -> "Call | None":
         """The far side sends us to somebody else: the call to be placed there, or None to refuse."""
@@ -82,7 +84,6 @@ class Call(pj.Call):
         super().__init__(account, call_id)
         self.number = number
         self.dialled = call_id == pj.INVALID_ID
-        self.mode = Mode.TALK
         self.server = server
         self.registrant = account.registrant  # not the account itself: it must be gone when it is left
         self.instead_of = instead_of
@@ -93,6 +94,8 @@ class Call(pj.Call):
         self._owner = owner
         self._digits = DigitFilter()
         self._in_the_clear = False
+        self._hearing = Hearing.NONE
+        self.contacts: tuple[str, ...] = ()
 
     def abandon(self) -> None:
         self._owner.end(self.number)
@@ -110,7 +113,6 @@ class Call(pj.Call):
         elif info.state == pj.PJSIP_INV_STATE_CONFIRMED:
             if not self._in_the_clear:  # else pjsip is about to hang up
                 self._heard_at = time.monotonic()
-                self.connect(microphone=True)
                 self._owner.answered(self.number)
                 self._notice_hold()
         elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
@@ -119,11 +121,11 @@ class Call(pj.Call):
 
     @guarded
     def onCallMediaState(self, prm: pj.OnCallMediaStateParam) -> None:
-        info = self.getInfo()
-        confirmed = info.state == pj.PJSIP_INV_STATE_CONFIRMED
+        confirmed = self.getInfo().state == pj.PJSIP_INV_STATE_CONFIRMED
         if confirmed:
             self._notice_hold()
-        if self.connect(microphone=confirmed) and info.state == pj.PJSIP_INV_STATE_EARLY:
+        self.connect()
+        if self.media() is not None and self.getInfo().state == pj.PJSIP_INV_STATE_EARLY:
             self._owner.tell(CallRang(self.number, early_media=True))
 
     @guarded
@@ -156,19 +158,28 @@ class Call(pj.Call):
             answer = event.body.tsxState.src.rdata.wholeMsg
             if self.registrant.only_encrypted and self.dialled and offers_clear_sound(answer):
                 self._in_the_clear = True
+            if self.dialled:
+                self.contacts = redirected_to(answer)
 
-    def connect(self, *, microphone: bool) -> bool:
-        """Join the call's audio to the door as its mode says; the microphone once answered, never on hold."""
+    def connect(self, hearing: Hearing | None = None) -> None:
+        """Join the call's audio to the door so far and no further, now and whenever it becomes active.
+
+        The microphone is closed while the far side holds the call.
+
+        Args:
+            hearing: how far; None for as far as before.
+        """
+        if hearing is not None:
+            self._hearing = hearing
         media = self.media()
-        if media is None:
-            return False
-        self._owner.join(
-            self.number,
-            media,
-            speaker=self.mode is not Mode.LISTEN,
-            microphone=microphone and not self._held and self.mode is not Mode.ANNOUNCE,
-        )
-        return True
+        if media is not None:
+            self._owner.join(
+                self.number,
+                media,
+                speaker=self._hearing in {Hearing.SPEAKER, Hearing.TALK},
+                microphone=self._hearing in {Hearing.MICROPHONE, Hearing.TALK} and not self._held,
+                prompt=self._hearing is Hearing.PROMPT,
+            )
 
     def media(self) -> pj.AudioMedia | None:
         """The call's audio at the bridge, or None while none flows in any direction."""

@@ -26,8 +26,7 @@ from intercom.core.events import (
     HealthChanged,
     MessageReceived,
 )
-from intercom.core.guide import Tone
-from intercom.core.policy import Mode
+from intercom.core.guide import Hearing, Tone
 from intercom.sip.account import Account
 from intercom.sip.call import IN_THE_CLEAR, Call
 from intercom.sip.callbacks import guarded, words
@@ -51,7 +50,8 @@ TRANSPORTS = {
     "tcp": pj.PJSIP_TRANSPORT_TCP,
     "tls": pj.PJSIP_TRANSPORT_TLS,
 }
-MAX_CALLS = 8
+MAX_CALLS = 16
+"""Six may ring together; as many that were hung up may not be over yet."""
 MOST_ADMITTED = 64
 """Admission::MAX_PEERS."""
 NO_ECHO_CANCELLER = 0
@@ -75,11 +75,13 @@ class _Unheard:
 
     Attributes:
         to: whom it is for.
+        via: a proxy that it shall go through; "" for none.
         accounts: by which it may go, the first first; it goes by the first of them now.
         sent_to: the servers of that account that it was sent to.
     """
 
     to: str
+    via: str
     accounts: list[str]
     sent_to: set[Server] = field(default_factory=set)
 
@@ -277,15 +279,17 @@ class Engine:
 
     # Calls
 
-    def dial(self, number: int, to: str, accounts: Sequence[str]) -> None:
-        """Place a call; it ends with `CallEnded` also when it cannot even be sent.
+    def dial(self, number: int, to: str, via: str, accounts: Sequence[str]) -> None:
+        """Place a call.
 
+        It ends with `CallEnded` also when it cannot even be sent.
         A server that says nothing to it for two seconds is told as `ServerSilent`; when another one is then
         given to `register`, the call goes there instead. After the last server it goes by the next account.
 
         Args:
             number: of the call.
             to: whom it is for.
+            via: a proxy that it shall go through; "" for none.
             accounts: names of those by which it may go, the first first.
         """
         ready = [name for name in accounts if self._registrants[name].account is not None]
@@ -294,7 +298,7 @@ class Engine:
                 CallEnded(number, pj.PJSIP_SC_SERVICE_UNAVAILABLE, "the registrar's address is unknown")
             )
             return
-        self._unheard[number] = _Unheard(to, ready)
+        self._unheard[number] = _Unheard(to, via, ready)
         self._place(number)
 
     def _place(self, number: int) -> None:
@@ -307,6 +311,10 @@ class Engine:
         setting = pj.CallOpParam(True)
         setting.opt.textCount = 0
         setting.opt.videoCount = 0
+        if unheard.via:
+            route = pj.SipHeader()
+            route.hName, route.hValue = "Route", f"<{unheard.via};lr>"
+            setting.txOption.headers.append(route)
         self._calls[number] = call
         self._later(SILENCE_SECONDS, functools.partial(self._miss, number, call.registrant, server))
         try:
@@ -356,7 +364,6 @@ class Engine:
         assert old.registrant.account is not None, "there is a call"
         self._offers -= 1
         new = Call(self, old.registrant.account, self._offers, old.server, instead_of=number)
-        new.mode = old.mode
         self._calls[new.number] = new
         return new
 
@@ -442,15 +449,11 @@ class Engine:
             log.info("refused a call from %s: not permitted by the settings", ", ".join(named))
             self.respond(call.number, pj.PJSIP_SC_FORBIDDEN)
 
-    def answer(self, number: int, mode: Mode) -> None:
-        """Accept an offered call. An offer in which nothing fits is refused by pjsip (488)."""
-        call = self._calls.get(number)
-        if call is not None:
-            call.mode = mode
-            self.respond(number, pj.PJSIP_SC_OK)
-
     def respond(self, number: int, status: int) -> None:
-        """Answer an offered call: 180, 200, or a refusal."""
+        """Answer an offered call: 180, 200, or a refusal.
+
+        An offer in which nothing fits is refused by pjsip (488) instead of accepted.
+        """
         call = self._calls.get(number)
         if call is not None:
             prm = pj.CallOpParam(True)
@@ -471,6 +474,8 @@ class Engine:
             if waits:
                 self.tell(CallEnded(number, pj.PJSIP_SC_REQUEST_TERMINATED, "Request Terminated"))
         else:
+            with contextlib.suppress(pj.Error):
+                call.connect(Hearing.NONE)  # its answer may cross our CANCEL
             try:
                 call.hangup(pj.CallOpParam())
             except pj.Error as error:
@@ -492,7 +497,7 @@ class Engine:
             self._later(MOVE_SECONDS, functools.partial(self._give_up, number, status, reason))
         else:
             self._unheard.pop(number, None)
-            self.tell(CallEnded(number, status, self._explain(call, status, reason)))
+            self.tell(CallEnded(number, status, self._explain(call, status, reason), call.contacts))
 
     def _explain(self, call: Call, status: int, reason: str) -> str:
         """Say more than pjsip where protection is why a call that we placed has failed."""
@@ -575,9 +580,17 @@ class Engine:
         """Play a tone at the door in place of the one before."""
         self._sound.play(tone)
 
-    def join(self, number: int, media: pj.AudioMedia, *, speaker: bool, microphone: bool) -> None:
-        """Let the far end be heard at the door, the door at the far end, and mixed calls at each other."""
-        self._sound.join(media, speaker=speaker, microphone=microphone)
+    def connect(self, number: int, hearing: Hearing) -> None:
+        """Join a call's sound to the door so far and no further, until it is hung up or over."""
+        call = self._calls.get(number)
+        if call is not None:
+            call.connect(hearing)
+
+    def join(
+        self, number: int, media: pj.AudioMedia, *, speaker: bool, microphone: bool, prompt: bool
+    ) -> None:
+        """Join the sound that a call has now to the door, and mixed calls to each other."""
+        self._sound.join(media, speaker=speaker, microphone=microphone, prompt=prompt)
         if number in self._mixed:
             for other in self._media(self._mixed - {number}):
                 if microphone:
@@ -592,7 +605,7 @@ class Engine:
         self._mixed = frozenset(numbers)
         for number in self._mixed:
             if number in self._calls:
-                self._calls[number].connect(microphone=True)
+                self._calls[number].connect()
 
     def warn(self, numbers: Iterable[int]) -> None:
         """Play the warning tone once, at the door and into calls."""

@@ -20,8 +20,7 @@ from intercom.core.events import (
     Event,
     HealthChanged,
 )
-from intercom.core.guide import Tone
-from intercom.core.policy import Mode
+from intercom.core.guide import Hearing, Tone
 from intercom.sip.config import AccountConfig, LineConfig
 from intercom.sip.names import NameServers
 from intercom.sip.outbox import MessageAnswered
@@ -80,15 +79,14 @@ class Line:
         if not await asyncio.to_thread(self._worker.stop, STOP_SECONDS):
             log.error("the SIP thread did not end in %.1f s", STOP_SECONDS)
 
-    def dial(self, call: int, to: str) -> None:
-        """Place a call, by the first account that is registered; by any of them if none is."""
+    def dial(self, call: int, to: str, via: str = "") -> None:
+        """Place a call, through a proxy if one is named.
+
+        It goes by the first account that is registered; by any of them if none is.
+        """
         self._calls.add(call)
         names = self._ways()
-        self._worker.submit(lambda engine: engine.dial(call, to, names))
-
-    def answer(self, call: int, mode: Mode) -> None:
-        """Accept an offered call."""
-        self._worker.submit(lambda engine: engine.answer(call, mode))
+        self._worker.submit(lambda engine: engine.dial(call, to, via, names))
 
     def respond(self, call: int, status: int) -> None:
         """Answer an offered call with a SIP status."""
@@ -105,6 +103,10 @@ class Line:
     def warn(self, calls: tuple[int, ...]) -> None:
         """Play the warning tone once, at the door and into calls."""
         self._worker.submit(lambda engine: engine.warn(calls))
+
+    def connect(self, call: int, hearing: Hearing) -> None:
+        """Join a call's sound to the door so far and no further, until it is hung up or over."""
+        self._worker.submit(lambda engine: engine.connect(call, hearing))
 
     def play(self, tone: Tone) -> None:
         """Play a tone at the door in place of the one before."""

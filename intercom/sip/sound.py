@@ -12,7 +12,7 @@ import pjsua2 as pj
 from intercom.core.events import HealthChanged
 from intercom.core.guide import Tone
 from intercom.sip.callbacks import words
-from intercom.sip.tones import CADENCES, Cadence
+from intercom.sip.tones import CADENCES, PROMPT, Cadence
 from intercom.sip.worker import Later
 
 BRIDGE_HERTZ = 16000
@@ -49,6 +49,8 @@ class Sound:
         self._tones = pj.ToneGenerator()
         self._tones.createToneGenerator(BRIDGE_HERTZ)
         self._warning: pj.ToneGenerator | None = None
+        self._prompt = pj.ToneGenerator()
+        self._prompt.createToneGenerator(BRIDGE_HERTZ)
 
     def play(self, tone: Tone) -> None:
         """Play a tone at the door in place of the one before."""
@@ -64,15 +66,22 @@ class Sound:
         if not cadence.repeats:
             self._later(cadence.seconds, functools.partial(self._played, tone))
 
-    def join(self, media: pj.AudioMedia, *, speaker: bool, microphone: bool) -> None:
-        """Let the far end be heard at the door, and the door at the far end."""
-        self._open()
-        if speaker:
-            media.startTransmit(self._speaker())
-        if microphone:
-            self._devices.getCaptureDevMedia().startTransmit(media)
-        else:
-            self._devices.getCaptureDevMedia().stopTransmit(media)
+    def join(self, media: pj.AudioMedia, *, speaker: bool, microphone: bool, prompt: bool) -> None:
+        """Join the sound of a call to the door.
+
+        Args:
+            media: of the call.
+            speaker: whether the far end is heard at the door.
+            microphone: whether the door is heard at the far end.
+            prompt: whether the far end hears the tone that asks for a key.
+        """
+        if speaker or microphone or prompt:
+            self._open()
+        if prompt and not self._prompt.isBusy():
+            self._prompt.play(_descriptions(PROMPT), PROMPT.repeats)
+        _switch(self._devices.getCaptureDevMedia(), media, on=microphone)
+        _switch(self._prompt, media, on=prompt)
+        _switch(media, self._speaker(), on=speaker)
 
     def warn(self, calls: Iterable[pj.AudioMedia]) -> None:
         """Play the warning tone once, at the door and into calls."""
@@ -131,3 +140,10 @@ def _descriptions(cadence: Cadence) -> pj.ToneDescVector:
         element.freq1, element.on_msec, element.off_msec = beep.hertz, beep.on, beep.off
         beeps.append(element)
     return beeps
+
+
+def _switch(source: pj.AudioMedia, sink: pj.AudioMedia, *, on: bool) -> None:
+    if on:
+        source.startTransmit(sink)
+    else:
+        source.stopTransmit(sink)

@@ -32,6 +32,9 @@ class Cadence:
         return sum(beep.on + beep.off for beep in self.beeps) / 1000
 
 
+PROMPT = Cadence((Beep(1400, 120, 120), Beep(1400, 120, 1640)), repeats=True)
+"""What somebody hears who has answered, until he presses a key."""
+
 CADENCES: Mapping[Tone, Cadence] = {
     Tone.HEARD: Cadence((Beep(880, 90, 20), Beep(1175, 140, 50))),
     Tone.RINGBACK: Cadence((Beep(425, 1000, 4000),), repeats=True),

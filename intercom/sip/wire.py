@@ -15,6 +15,20 @@ _NAME_ADDR = re.compile(
 )
 
 _VALUE = re.compile(r'(?:"(?:[^"\\]|\\.)*"|<[^<>]*>|[^,"<])+')
+_REDIRECTION = re.compile(r"SIP/2\.0 3\d\d ")
+_FOLD = re.compile(r"\r?\n[ \t]+")
+_CONTACT = re.compile(r"^(?:Contact|m)[ \t]*:(?P<value>.*)$", re.IGNORECASE | re.MULTILINE)
+_ENTRY = re.compile(r'(?:"(?:[^"\\]|\\.)*"|<[^<>]*>|[^",<>])+')
+_SAFE_URI = re.compile(
+    r"(?P<address>sip:(?:[\w.!~*'()&=+$,/%-]{1,128}@)?(?:[A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\])(?::\d{1,5})?)"
+    r"(?P<parameters>(?:;[^;?\s]*)*)(?:\?\S*)?",
+    re.IGNORECASE | re.ASCII,
+)
+_TRANSPORT = re.compile(r";transport=(?:udp|tcp)(?=;|$)", re.IGNORECASE)
+_QUALITY = re.compile(
+    r";[ \t]*q[ \t]*=[ \t]*(?P<q>0(?:\.\d{0,3})?|1(?:\.0{0,3})?)[ \t]*(?=;|$)", re.IGNORECASE
+)
+MOST_CONTACTS = 10
 
 
 def printable(text: str) -> str:
@@ -102,3 +116,37 @@ def retry_after(answer: str) -> int:
 def offers_clear_sound(message: str) -> bool:
     """Tell whether the SDP of a message has sound that is not encrypted."""
     return _IN_THE_CLEAR.search(message) is not None
+
+
+def redirected_to(answer: str) -> tuple[str, ...]:
+    """The addresses that a redirection names, the best first (RFC 3261 sections 8.1.3.4 and 20.10).
+
+    Ten at most, as `sip:user@host:port;transport=…`: what else an address may carry (headers, other
+    parameters, another scheme) is left out, or the whole address with it. Empty for any other message.
+    """
+    if _REDIRECTION.match(answer) is None:
+        return ()
+    head = _FOLD.sub(" ", answer.replace("\r\n", "\n").partition("\n\n")[0])
+    found: dict[str, float] = {}
+    for header in _CONTACT.finditer(head):
+        for entry in _ENTRY.finditer(header["value"]):
+            address, quality = _contact(entry[0])
+            if address:
+                found.setdefault(address, quality)
+    return tuple(sorted(found, key=lambda address: -found[address])[:MOST_CONTACTS])
+
+
+def _contact(entry: str) -> tuple[str, float]:
+    """One value of a Contact: its address, "" for none that can be called, and its q; 1 where it has none."""
+    _, bracket, rest = entry.rpartition("<")
+    uri, _, parameters = rest.partition(">") if bracket else entry.strip().partition(";")
+    match = _SAFE_URI.fullmatch(uri.strip())
+    if match is None:
+        return "", 0.0
+    transport = _TRANSPORT.search(match["parameters"])
+    quality = _QUALITY.search(parameters if bracket else f";{parameters}")
+    scheme, _, address = match["address"].partition(":")
+    return (
+        f"{scheme.lower()}:{address}{transport[0].lower() if transport else ''}",
+        float(quality["q"]) if quality else 1.0,
+    )

@@ -203,7 +203,7 @@ def test_a_step_is_one_line_of_log_and_shows_no_digit(caplog: pytest.LogCaptureF
         visit()
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0] == (
-        "ButtonPressed(button='bell'): Idle -> Calling; Dial(call=1, to='sip:flat1@site.example')"
+        "ButtonPressed(button='bell'): Idle -> Calling; Dial(call=1, to='sip:flat1@site.example', via='')"
         "; ShowLamp(lamp=<Lamp.CALLING: 'calling'>); Play(tone=<Tone.HEARD: 'heard'>)"
     )
     assert len(lines) == 4

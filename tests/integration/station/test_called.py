@@ -89,7 +89,7 @@ def test_each_peer_is_answered_in_his_own_way(door: Door, flat: Flat, site: Site
     station.wait_state("Idle")
     assert station.status()["counters"]["calls_accepted"] == 0
     two.dial(site.uri("door"))
-    assert station.wait_action("Answer")["mode"] == "announce"
+    assert station.wait_action("Connect")["hearing"] == "speaker"
     two.wait_established()
 
 

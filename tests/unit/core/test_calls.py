@@ -8,6 +8,7 @@ from intercom.core.access import caller_of
 from intercom.core.actions import (
     Alert,
     Answer,
+    Connect,
     Dial,
     HangUp,
     Lock,
@@ -35,7 +36,7 @@ from intercom.core.events import (
     StrikeMoved,
     TimePassed,
 )
-from intercom.core.guide import Lamp, Tone
+from intercom.core.guide import Hearing, Lamp, Tone
 from intercom.core.policy import Caller, Mode, Policy
 from intercom.core.ringing import Outcome
 from intercom.core.state import Calling, Concluded, Idle, Off, Offered, Talking, next_deadline
@@ -48,7 +49,11 @@ def test_a_visit() -> None:
     story = Story()
     assert story.press() == [Dial(1, FLAT), ShowLamp(Lamp.CALLING), Play(Tone.HEARD)]
     assert story.tell(CallRang(1)) == [ShowLamp(Lamp.RINGING), Play(Tone.RINGBACK)]
-    assert story.tell(CallAnswered(1)) == [ShowLamp(Lamp.TALKING), Play(Tone.SILENCE)]
+    assert story.tell(CallAnswered(1)) == [
+        ShowLamp(Lamp.TALKING),
+        Play(Tone.SILENCE),
+        Connect(1, Hearing.TALK),
+    ]
     story.wait(12)
     assert story.end(1) == [
         RecordCall("out", "bell", FLAT, Outcome.ANSWERED, "OK", 12.0),
@@ -62,7 +67,11 @@ def test_a_visit() -> None:
 def test_early_media_silences_our_own_tone_for_good() -> None:
     story = Story()
     story.press()
-    assert story.tell(CallRang(1, early_media=True)) == [ShowLamp(Lamp.RINGING), Play(Tone.SILENCE)]
+    assert story.tell(CallRang(1, early_media=True)) == [
+        ShowLamp(Lamp.RINGING),
+        Play(Tone.SILENCE),
+        Connect(1, Hearing.SPEAKER),
+    ]
     assert story.tell(CallRang(1)) == []
     assert story.tone is Tone.SILENCE
 
@@ -210,7 +219,7 @@ def test_a_permitted_caller_rings_at_the_door_and_a_press_answers() -> None:
     assert story.press() == [Answer(-1), Play(Tone.SILENCE)]
     story.wait(3)
     assert story.press() == [], "the answer is on its way"
-    assert story.tell(CallAnswered(-1)) == [ShowLamp(Lamp.TALKING)]
+    assert story.tell(CallAnswered(-1)) == [ShowLamp(Lamp.TALKING), Connect(-1, Hearing.TALK)]
     story.wait(7)
     assert story.end(-1) == [
         RecordCall("in", None, FLAT, Outcome.ANSWERED, "OK", 7.0),
@@ -237,21 +246,27 @@ def test_without_a_press_nothing_is_answered() -> None:
 def test_automatic_answering() -> None:
     story = Story(Policy(POLICY.buttons, POLICY.doors, {FLAT: Caller(automatic=True)}))
     assert story.tell(CallOffered(-1, FLAT)) == [Answer(-1), ShowLamp(Lamp.RINGING)]
-    assert story.tell(CallAnswered(-1)) == [ShowLamp(Lamp.TALKING)]
+    assert story.tell(CallAnswered(-1)) == [ShowLamp(Lamp.TALKING), Connect(-1, Hearing.TALK)]
 
 
 @pytest.mark.parametrize("automatic", [True, False])
-@pytest.mark.parametrize(("mode", "lamp"), [(Mode.LISTEN, Lamp.TALKING), (Mode.ANNOUNCE, Lamp.ANNOUNCEMENT)])
+@pytest.mark.parametrize(
+    ("mode", "lamp", "hearing"),
+    [
+        (Mode.LISTEN, Lamp.TALKING, Hearing.MICROPHONE),
+        (Mode.ANNOUNCE, Lamp.ANNOUNCEMENT, Hearing.SPEAKER),
+    ],
+)
 def test_one_way_calls_and_the_lamp_that_tells_of_the_microphone(
-    mode: Mode, lamp: Lamp, automatic: bool
+    mode: Mode, lamp: Lamp, hearing: Hearing, automatic: bool
 ) -> None:
     story = Story(Policy(POLICY.buttons, POLICY.doors, {FLAT: Caller(automatic, mode)}))
     taken = story.tell(CallOffered(-1, FLAT)) if automatic else []
     if not automatic:
         story.tell(CallOffered(-1, FLAT))
         taken = story.press()
-    assert taken[0] == Answer(-1, mode)
-    assert story.tell(CallAnswered(-1)) == [ShowLamp(lamp)]
+    assert taken[0] == Answer(-1)
+    assert story.tell(CallAnswered(-1)) == [ShowLamp(lamp), Connect(-1, hearing)]
     story.wait(3)
     assert story.press()[0] == HangUp(-1)
 

@@ -13,6 +13,7 @@ from intercom.core.actions import (
     Action,
     Alert,
     Answer,
+    Connect,
     Dial,
     HangUp,
     Lock,
@@ -42,6 +43,7 @@ from intercom.core.events import (
     Event,
     HangUpRequested,
     HealthChanged,
+    HoursChanged,
     MessageReceived,
     OpenRequested,
     SoundCame,
@@ -50,43 +52,46 @@ from intercom.core.events import (
     StrikeMoved,
     TimePassed,
 )
-from intercom.core.guide import Lamp, Tone, lamp_of, tone_of
+from intercom.core.guide import Hearing, Lamp, Tone, hearing_of, lamp_of, tone_of
 from intercom.core.notices import presence_of
-from intercom.core.policy import Caller, Door, Mode, Notice, Occasion, Policy, Target
-from intercom.core.state import Idle, Off, State, next_deadline
+from intercom.core.policy import Caller, Door, Mode, Notice, Occasion, Plan, Policy, Target
+from intercom.core.state import Calling, Idle, Off, State, next_deadline
 from intercom.core.station import step
 from intercom.runtime import Step
 from tests.fakes import FLAT, GUARD, OFFICE, Story
 
+NIGHT, TRUNK = "sip:night@site.example", "sip:+49891234@site.example"
+CAREFUL = {NIGHT, TRUNK}
+MOST_TOGETHER = 2
+MICROPHONE_OPEN = {Hearing.TALK, Hearing.MICROPHONE}
 CODES = {"front": "47*11#", "gate": "*0*#"}  # stars: no number looks like one
 POLICY = Policy(
-    buttons={"bell": (Target(FLAT, 25),), "office": (Target(OFFICE, 20), Target(GUARD, 15))},
+    buttons={
+        "bell": Plan((Target(FLAT, 25),)),
+        "office": Plan((Target(OFFICE, 20), Target(GUARD, 15, together=True), Target(FLAT, 10)), rounds=2),
+    },
+    hours={"bell": (Plan((Target(NIGHT, 5),), last_resort=Target(TRUNK, 20), confirm=True),)},
+    redirects=frozenset({"sip:*@site.example"}),
     doors={"front": Door(5, frozenset({CODES["front"]})), "gate": Door(3, frozenset({CODES["gate"]}))},
     callers={FLAT: Caller(), "sip:*@home.example": Caller()},
 )
-AUTOMATIC = Policy(POLICY.buttons, POLICY.doors, {FLAT: Caller(automatic=True)})
-ONE_WAY = Policy(
-    POLICY.buttons,
-    POLICY.doors,
-    {FLAT: Caller(automatic=True, mode=Mode.ANNOUNCE), "sip:*@home.example": Caller(mode=Mode.LISTEN)},
+AUTOMATIC = replace(POLICY, callers={FLAT: Caller(automatic=True)})
+ONE_WAY = replace(
+    POLICY,
+    callers={
+        FLAT: Caller(automatic=True, mode=Mode.ANNOUNCE),
+        "sip:*@home.example": Caller(mode=Mode.LISTEN),
+    },
 )
-WRITING = Policy(
-    POLICY.buttons,
-    {"front": Door(5, frozenset({CODES["front"]}), by_message=True), "gate": POLICY.doors["gate"]},
+WRITING = replace(
+    POLICY,
+    doors={"front": Door(5, frozenset({CODES["front"]}), by_message=True), "gate": POLICY.doors["gate"]},
     callers={FLAT: Caller()},
     notices=(Notice((FLAT, GUARD), frozenset(Occasion)),),
     publishes=True,
 )
 JOINING = replace(POLICY, join=True)
-HASTY = Policy(
-    POLICY.buttons,
-    POLICY.doors,
-    POLICY.callers,
-    settle_seconds=0,
-    repeat_seconds=0,
-    outcome_seconds=0,
-    hang_up_seconds=0.01,
-)
+HASTY = replace(POLICY, settle_seconds=0, repeat_seconds=0, outcome_seconds=0, hang_up_seconds=0.01)
 
 buttons = st.sampled_from(["bell", "office", "no such button"])
 doors = st.sampled_from(["front", "gate", "no such door"])
@@ -108,10 +113,18 @@ sip = st.one_of(
     st.builds(SoundStopped, calls, st.floats(0, 5)),
     st.builds(SoundCame, calls),
     st.builds(CallEnded, calls, st.sampled_from([0, 200, 404, 408, 480, 486, 487, 503, 603, 999]), texts),
+    st.builds(
+        CallEnded,
+        calls,
+        st.sampled_from([300, 302, 305, 380]),
+        texts,
+        st.lists(st.sampled_from([FLAT, OFFICE, "sip:a@site.example", "sip:b@evil.example"])).map(tuple),
+    ),
 )
 parts = st.one_of(
     st.builds(StrikeMoved, doors, st.booleans()),
     st.builds(HealthChanged, st.sampled_from(["sound", "pin"]), st.sampled_from([None, "gone"])),
+    st.builds(HoursChanged, st.sampled_from([{}, {"bell": 0}])),
     st.just(TimePassed()),
 )
 written = st.builds(
@@ -171,9 +184,13 @@ class World:
     policy: Policy
     locks_at: dict[str, float] = field(default_factory=dict)
     live: set[int] = field(default_factory=set)
-    established: set[int] = field(default_factory=set)
-    announcing: set[int] = field(default_factory=set)
+    answered: set[int] = field(default_factory=set)
+    keyed: set[int] = field(default_factory=set)
+    careful: set[int] = field(default_factory=set)
+    hearings: dict[int, Hearing] = field(default_factory=dict)
     hung_up: dict[int, float] = field(default_factory=dict)
+    losers: set[int] = field(default_factory=set)
+    redirected: bool = False
     typed: dict[int, tuple[str, float]] = field(default_factory=dict)
     dialled: int = 0
     lamp: Lamp = Lamp.READY
@@ -182,28 +199,43 @@ class World:
     wrong: int = 0
     deaf_until: float = 0.0
 
+    @property
+    def established(self) -> set[int]:
+        """The calls towards which the microphone is open."""
+        return {call for call, hearing in self.hearings.items() if hearing in MICROPHONE_OPEN}
+
+    @property
+    def connected(self) -> set[int]:
+        """Those who talk, listen or announce something."""
+        return {
+            call for call, hearing in self.hearings.items() if hearing is not Hearing.PROMPT
+        } & self.answered
+
     def heard(self, event: Event, now: float, actions: tuple[Action, ...]) -> list[str]:
         """Take in what happened; returns the doors that this event permits to open."""
         for action in actions:
             if isinstance(action, HangUp):
-                self.established.discard(action.call)
+                self.hearings.pop(action.call, None)
+                if any(isinstance(other, Connect) for other in actions):
+                    self.losers.add(action.call)
         match event:
             case CallAnswered(call) if call in self.live and call not in self.hung_up:
-                self.established.add(call)
+                self.answered.add(call)
             case CallTransferred(call, new) | CallReplaced(call, new):
                 self.live.add(new)
-                if call in self.announcing:
-                    self.announcing.add(new)
-            case CallEnded(call):
+            case CallEnded(call, contacts=contacts):
+                self.redirected |= bool(contacts)
                 self.live.discard(call)
-                self.established.discard(call)
+                self.hearings.pop(call, None)
                 self.typed.pop(call, None)
                 self.hung_up.pop(call, None)
             case OpenRequested(door):
                 return [door]
             case MessageReceived(peer, text, secure) if peer in self.policy.callers:
                 return self._wrote(text, secure, now)
-            case DigitReceived(call, digit) if call in self.established:
+            case DigitReceived(call) if call not in self.connected:
+                self.keyed.add(call)
+            case DigitReceived(call, digit):
                 typed, until = self.typed.pop(call, ("", 0.0))
                 if not typed or now >= until:
                     typed, until = "", now + self.policy.code_seconds
@@ -231,16 +263,24 @@ class World:
     def did(self, action: Action, now: float, permitted: list[str]) -> None:
         """Carry out an action, and see that it may be carried out."""
         match action:
-            case Dial(call):
-                assert call == self.dialled + 1, "each ring has its own number"
+            case Dial(call, to):
+                assert call == self.dialled + 1, "each call has its own number"
                 self.dialled = call
-                self._begin(call, now)
+                if to in CAREFUL:
+                    self.careful.add(call)
+                self._ring(call, now)
+            case Connect(call, hearing):
+                assert call in self.live - self.hung_up.keys(), "only who is there is connected"
+                if hearing in MICROPHONE_OPEN:
+                    assert call in self.answered, "only who has answered hears the door"
+                    assert call in self.keyed or call not in self.careful, "without a key nobody hears it"
+                self.hearings[call] = hearing
             case Alert(call):
-                self._begin(call, now, answered=False)
-            case Answer(call, mode):
+                assert not self.live - self.hung_up.keys() | self._unconfirmed(now), (
+                    f"{call} is a second call"
+                )
+            case Answer(call):
                 self.live.add(call)
-                if mode is Mode.ANNOUNCE:
-                    self.announcing.add(call)
             case HangUp(call):
                 assert call in self.live or call < 0, "only what lives can be hung up"
                 self.hung_up[call] = now + self.policy.hang_up_seconds
@@ -262,13 +302,20 @@ class World:
             case RecordAccess(door=str(door), granted=True):
                 assert door in permitted
 
-    def _begin(self, call: int, now: float, *, answered: bool = True) -> None:
-        # Whoever the SIP side has brought into a conversation is hung up on before the next call begins.
-        unconfirmed = {old for old, until in self.hung_up.items() if now < until and old > 0}
-        others = self.live - self.hung_up.keys() | unconfirmed
-        assert not others, f"{others} still live while {call} begins"
-        if answered:
-            self.live.add(call)
+    def _ring(self, call: int, now: float) -> None:
+        others = self.live - self.hung_up.keys()
+        assert len(others) < MOST_TOGETHER, f"{others} still live while {call} begins"
+        assert not self.established, f"{call} is rung beside a talk"
+        if not others and not self.redirected:
+            assert not self._unconfirmed(now), f"{call} begins before those before it are over"
+        self.live.add(call)
+
+    def _unconfirmed(self, now: float) -> set[int]:
+        """Those that were hung up and may still be there, but for who was too late to answer.
+
+        Whoever the SIP side has brought into a conversation is hung up on before the next call begins.
+        """
+        return {old for old, until in self.hung_up.items() if now < until and old > 0} - self.losers
 
 
 def play(
@@ -295,8 +342,9 @@ def check(world: World, state: State, event: Event, now: float) -> State:
         parts += actions
         look(world, state, each, now, actions)
     assert at_once == state
-    assert [action for action in done if not isinstance(action, ShowLamp | Play | ShowPresence)] == [
-        action for action in parts if not isinstance(action, ShowLamp | Play | ShowPresence)
+    derived = ShowLamp | Play | Connect | ShowPresence
+    assert [action for action in done if not isinstance(action, derived)] == [
+        action for action in parts if not isinstance(action, derived)
     ]
     return state
 
@@ -306,7 +354,11 @@ def look(world: World, state: State, event: Event, now: float, actions: tuple[Ac
     permitted = world.heard(event, now, actions)
     for action in actions:
         world.did(action, now, permitted)
-    assert sum(isinstance(action, Dial) for action in actions) <= 1, "one ring at a time"
+    heard = [hearing for hearing in world.hearings.values() if hearing is not Hearing.PROMPT]
+    assert len(heard) <= 1 or not isinstance(state.phase, Calling), "one voice at a time"
+    if not world.policy.join:
+        assert len(world.established) <= 1, "no press has two live calls"
+    assert world.hearings == hearing_of(state)
     assert all(now < until for until in world.locks_at.values()), "a strike is released past its deadline"
     assert world.lamp is lamp_of(state), "the lamp tells what the station does"
     assert world.tone is tone_of(state), "the tone tells what the station does"
@@ -317,7 +369,7 @@ def look(world: World, state: State, event: Event, now: float, actions: tuple[Ac
     if not world.policy.notices:
         assert not any(isinstance(action, SendMessage) for action in actions), "nobody wants to be told"
     if world.lamp is not Lamp.DOOR_OPEN:
-        live = world.established - world.announcing
+        live = world.established
         assert (world.lamp is Lamp.TALKING) == bool(live), "it tells when the microphone is live"
     deadline = next_deadline(state, world.policy.settle_seconds)
     assert deadline is None or deadline > now, "what is due is done"

@@ -8,6 +8,7 @@ from intercom.core.access import may_talk
 from intercom.core.actions import (
     Action,
     Answer,
+    Connect,
     Dial,
     HangUp,
     Mix,
@@ -33,7 +34,7 @@ from intercom.core.events import (
     SoundStopped,
     Stopped,
 )
-from intercom.core.guide import Lamp, Tone
+from intercom.core.guide import Hearing, Lamp, Tone
 from intercom.core.policy import Caller, Mode
 from intercom.core.ringing import Outcome
 from intercom.core.state import Concluded, Ending, Idle, Moving, Talking
@@ -164,6 +165,7 @@ def test_a_visitor_is_sent_to_somebody_else() -> None:
         HangUp(1),
         answered(FLAT, 25.0, f"transferred to {OFFICE}"),
         Play(Tone.SILENCE),
+        Connect(-1, Hearing.TALK),
     ]
     assert story.end(1) == []
     story.wait(10)
@@ -173,7 +175,10 @@ def test_a_visitor_is_sent_to_somebody_else() -> None:
 def test_early_media_of_the_next_one_is_heard() -> None:
     story = talking()
     story.tell(CallTransferred(1, -1, OFFICE))
-    assert story.tell(CallRang(-1, early_media=True)) == [Play(Tone.SILENCE)]
+    assert story.tell(CallRang(-1, early_media=True)) == [
+        Play(Tone.SILENCE),
+        Connect(-1, Hearing.SPEAKER),
+    ]
     assert story.tell(CallRang(-1)) == []
     assert story.tell(CallRang(-7)) == []
 
@@ -221,7 +226,11 @@ def test_the_visitor_waits_for_the_next_one_when_the_first_has_gone() -> None:
     assert story.tell(CallRang(-1)) == [ShowLamp(Lamp.RINGING)]
     assert story.tell(CallRang(-7), CallAnswered(-7)) == []
     assert story.end(-7) == []
-    assert story.tell(CallAnswered(-1)) == [ShowLamp(Lamp.TALKING), Play(Tone.SILENCE)]
+    assert story.tell(CallAnswered(-1)) == [
+        ShowLamp(Lamp.TALKING),
+        Play(Tone.SILENCE),
+        Connect(-1, Hearing.TALK),
+    ]
     assert (talk(story).call, talk(story).peer, talk(story).button) == (-1, OFFICE, "bell")
 
 
@@ -347,7 +356,7 @@ def joined(story: Story | None = None) -> Story:
     story = talking(story or Story(JOIN))
     story.wait(10)
     assert story.tell(CallOffered(-1, GUARD)) == [Answer(-1)]
-    assert story.tell(CallAnswered(-1)) == [Mix((1, -1))]
+    assert story.tell(CallAnswered(-1)) == [Mix((1, -1)), Connect(-1, Hearing.TALK)]
     return story
 
 
@@ -376,7 +385,7 @@ def test_with_a_third_there_are_three_and_no_more() -> None:
     story = joined()
     story.tell(CallOffered(-2, OFFICE))
     assert story.tell(CallOffered(-3, OFFICE)) == [Refuse(-3, 486)]
-    assert story.tell(CallAnswered(-2)) == [Mix((1, -1, -2))]
+    assert story.tell(CallAnswered(-2)) == [Mix((1, -1, -2)), Connect(-2, Hearing.TALK)]
     assert story.tell(CallOffered(-4, OFFICE)) == [Refuse(-4, 486)]
     assert story.end(1)[1] == Mix((-1, -2))
 

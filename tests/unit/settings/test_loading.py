@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from intercom.core.policy import Caller, Door, Mode, Notice, Occasion, Policy, Target
+from intercom.core.policy import Caller, Door, Mode, Notice, Occasion, Plan, Policy, Target
 from intercom.settings.loading import LARGEST_FILE, WrongSettings, load, policy, read_password
 from intercom.settings.schema import Settings
 
@@ -164,7 +164,7 @@ def test_a_wrong_name_server(write: Write, server: str, reason: str) -> None:
 
 def test_the_policy_that_a_file_makes(write: Write) -> None:
     assert policy(load(write(VALID))) == Policy(
-        buttons={"bell": (Target("sip:flat1@site.example", 25), Target("sip:guard@site.example", 30))},
+        buttons={"bell": Plan((Target("sip:flat1@site.example", 25), Target("sip:guard@site.example", 30)))},
         doors={"front": Door(5, frozenset({"4711#", "0*0#"}))},
         callers={
             "sip:flat1@site.example": Caller(automatic=True),

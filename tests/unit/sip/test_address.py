@@ -1,8 +1,18 @@
 """Whom the headers of a message name."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from intercom.sip.wire import address_of, asserted_in, diverted_by, from_of, transfer_target
+from intercom.sip.wire import (
+    MOST_CONTACTS,
+    address_of,
+    asserted_in,
+    diverted_by,
+    from_of,
+    redirected_to,
+    transfer_target,
+)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +108,60 @@ def test_a_transfer_asks_for_a_call_and_nothing_else(value: str, target: str | N
 )
 def test_who_says_that_he_sends_a_request(lines: list[str], address: str) -> None:
     assert from_of(invite(*lines)) == address
+
+
+FLAT, DESK = "sip:flat1@site.example", "sip:desk@192.0.2.7:5070;transport=tcp"
+
+
+def answer(*headers: str, status: int = 302) -> str:
+    return "\r\n".join([f"SIP/2.0 {status} Moved", "To: <sip:a@b.example>", *headers, "", "v=0"])
+
+
+@pytest.mark.parametrize(
+    ("headers", "addresses"),
+    [
+        (["Contact: <sip:flat1@site.example>"], [FLAT]),
+        (["m:sip:flat1@site.example;q=0.5"], [FLAT]),
+        (["CONTACT : <SIP:flat1@site.example>;expires=60"], [FLAT]),
+        (['Contact: "A, <sip:x@evil.example>" <sip:flat1@site.example>'], [FLAT]),
+        ([f"Contact: <{FLAT}>;q=0.1, <{DESK}>;q=0.9"], [DESK, FLAT]),
+        ([f"Contact: <{FLAT}>;q=0.5", f"Contact: <{DESK}>"], [DESK, FLAT]),
+        ([f"Contact: <{FLAT}>", f"Contact: <{DESK}>"], [FLAT, DESK]),
+        ([f"Contact: <{FLAT}>,", f" <{DESK}>"], [FLAT, DESK]),
+        ([f"Contact: <{FLAT}>;q=0.2, <{FLAT}>;q=0.9"], [FLAT]),
+        (["Contact: <sip:desk@192.0.2.7:5070;x=y;transport=TCP;lr?Subject=hello>"], [DESK]),
+        (["Contact: <sip:proxy.example>"], ["sip:proxy.example"]),
+        (["Contact: <sip:a@[2001:db8::1]:5060>"], ["sip:a@[2001:db8::1]:5060"]),
+        (["Contact: *"], []),
+        (["Contact: <tel:+4989>, <sips:a@b.example>, <sip:a b@c.example>, <>"], []),
+        (["Contact: <sip:a@b.example>;q=7", f"Contact: <{FLAT}>;q=0.9"], ["sip:a@b.example", FLAT]),
+        (["X-Contact: <sip:a@b.example>"], []),
+    ],
+)
+def test_a_redirection_names_its_addresses_the_best_first(headers: list[str], addresses: list[str]) -> None:
+    assert redirected_to(answer(*headers)) == tuple(addresses)
+
+
+def test_only_a_redirection_redirects() -> None:
+    for status in (200, 404, 486):
+        assert redirected_to(answer(f"Contact: <{FLAT}>", status=status)) == ()
+
+
+def test_what_stands_in_the_body_is_no_address() -> None:
+    assert redirected_to(f"SIP/2.0 302 Moved\r\nTo: x\r\n\r\nContact: <{FLAT}>\r\n") == ()
+
+
+def test_a_redirection_has_so_many_addresses_at_most() -> None:
+    many = [f"Contact: <sip:{number}@site.example>" for number in range(1000)]
+    assert redirected_to(answer(*many)) == tuple(
+        f"sip:{number}@site.example" for number in range(MOST_CONTACTS)
+    )
+
+
+@given(st.lists(st.text(), max_size=5), st.text(alphabet='<>",;:@sip*?= \\\r\n\ta.q0', max_size=80))
+def test_whatever_a_redirection_says_what_is_dialled_is_an_address(words: list[str], value: str) -> None:
+    for address in redirected_to(answer(f"Contact: {value}", *(f"Contact: <sip:{word}>" for word in words))):
+        assert address.startswith("sip:")
+        assert address.isascii()
+        assert address.isprintable()
+        assert not set(address) & set(' <>"?\\')
