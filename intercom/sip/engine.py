@@ -523,9 +523,9 @@ class Engine:
 
     # Messages and presence
 
-    def write(self, number: int, to: str, text: str, accounts: Sequence[str]) -> None:
-        """Send a MESSAGE by the first of these accounts; `MessageAnswered` tells what became of it."""
-        account = next(filter(None, (self._registrants[name].account for name in accounts)), None)
+    def write(self, number: int, to: str, text: str, name: str) -> None:
+        """Send a MESSAGE by this account; `MessageAnswered` tells what became of it."""
+        account = self._registrants[name].account
         waiting = self._unanswered.setdefault((to, text), [])
         waiting.append(number)
         try:

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 STOP_SECONDS = 2.5
+SILENCE = 408
 
 
 class Line:
@@ -113,17 +114,16 @@ class Line:
         self._worker.submit(lambda engine: engine.play(tone))
 
     async def write(self, to: str, text: str) -> tuple[int, str]:
-        """Send a line of text to somebody, once; returns the final SIP status and its reason."""
-        self._written += 1
-        number = self._written
-        self._messages[number] = self._loop.create_future()
-        names = self._ways()
-        self._worker.submit(lambda engine: engine.write(number, to, text, names))
-        try:
-            return await self._messages[number]
-        finally:
-            del self._messages[number]
-            self._worker.submit(lambda engine: engine.forget(number))
+        """Send a line of text to somebody, once; returns the final SIP status and its reason.
+
+        A server that is silent, or has a fault, leaves it to the next account.
+        """
+        status, reason = 0, ""
+        for name in self._ways():
+            status, reason = await self._write_by(name, to, text)
+            if status != SILENCE and not 500 <= status < 600:
+                break
+        return status, reason
 
     def show(self, presence: ShowPresence) -> None:
         """Have those who watch the station told how it is."""
@@ -146,6 +146,17 @@ class Line:
         """By which accounts to go, the first first: those that are registered, or any."""
         registered = [status.name for status in self.accounts if status.state == "registered"]
         return registered or list(self._supervisors)
+
+    async def _write_by(self, name: str, to: str, text: str) -> tuple[int, str]:
+        self._written += 1
+        number = self._written
+        self._messages[number] = self._loop.create_future()
+        self._worker.submit(lambda engine: engine.write(number, to, text, name))
+        try:
+            return await self._messages[number]
+        finally:
+            del self._messages[number]
+            self._worker.submit(lambda engine: engine.forget(number))
 
     async def _ask(self, question: "Callable[[Engine], T]") -> T:
         answer: asyncio.Future[T] = self._loop.create_future()

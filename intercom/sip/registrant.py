@@ -123,6 +123,10 @@ class Registrant:
             self._later(0.0, functools.partial(self._tell, news))
         else:
             self._tell(news)
+        if news.registered and self._presence.presence is Presence.CLOSED:
+            self.show(
+                self._presence
+            )  # pjsip begins by itself to publish that we are open, not that we are not
 
     def offered(self, account: Account, call_id: int, invite: str) -> None:
         """Take an INVITE."""

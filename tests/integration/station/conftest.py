@@ -38,10 +38,12 @@ def door(tmp_path: Path, site: Site, parts: ExitStack) -> Door:
         transport: str = "udp",
         more: str = "",
         device: str = "none",
+        protection: str = "",
         environment: dict[str, str] | None = None,
     ) -> Station:
         account = site.account("door", "tcp" if transport == "tcp" else "udp")
-        text = settings(account, ring or [(site.uri("flat1"), 20)], device=device, more=more)
+        targets = ring or [(site.uri("flat1"), 20)]
+        text = settings(account, targets, device=device, protection=protection, more=more)
         station = parts.enter_context(Station(tmp_path / "door", USERS["door"], text, environment))
         station.wait_registered()
         return station

@@ -19,10 +19,11 @@ from deploy.demo.site import Site
 from deploy.demo.stranger import Reply, Stranger
 from tests.integration.conftest import Figure
 from tests.integration.station.conftest import Door, Flat, Served
+from tests.integration.station.test_accounts import TwoSystems, systems
 from tests.integration.station.test_incoming import untouched
 from tests.integration.station.test_secure import House, authority, house, kept
 
-__all__ = ["house"]
+__all__ = ["house", "systems"]
 
 ALL = """
 [[message]]
@@ -149,6 +150,22 @@ def test_a_message_is_tried_again(served: Served) -> None:
         server.reply(message, 480)
     assert [round(later - earlier) for earlier, later in itertools.pairwise(times)] == [5, 30]
     assert wait_until(lambda: station.status()["messages"]["failed"] == 1, 5.0)
+
+
+@pytest.mark.long
+@pytest.mark.item(
+    8, "a server that is silent leaves the message to the next account", "two Kamailios, linphonec"
+)
+def test_a_message_goes_by_the_next_account(systems: TwoSystems) -> None:
+    station = systems.door(more=PRESS)
+    account = systems.two.account("flat1")
+    phone = systems.parts.enter_context(Linphone(systems.folder / "reader", account))
+    phone.wait_registered()
+    systems.one.freeze()
+    station.press()
+    assert said(phone.wait_event("MESSAGE", 20.0).text) == "somebody rings 'bell'"
+    assert wait_until(lambda: station.status()["messages"]["sent"] == 1, 5.0)
+    systems.one.thaw()
 
 
 # What people write to the station
