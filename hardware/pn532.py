@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from hardware.frames import HELD_SECONDS, NOISE_BYTES, ONLY_NOISE, Card, Reading, Strength
 
 BAUD = 115200
-ANSWER_SECONDS = 0.2
+ANSWER_SECONDS = 0.15
 """How long the chip may take for an answer; most take 10 ms."""
 PAUSE_SECONDS = 0.1
 """Between two questions for cards. The field is off meanwhile, so every card begins anew."""
