@@ -133,8 +133,8 @@ def test_a_forwarded_call_is_judged_by_its_real_peer(door: Door, flat: Flat, sit
 
 
 def refused(station: Station) -> bool:
-    counters = station.status()["counters"]
-    return counters["calls_accepted"] == 0 and station.status()["state"] == "idle"
+    status = station.status()
+    return (status["counters"]["calls_accepted"], status["state"]) == (0, "idle")
 
 
 def untouched(station: Station) -> bool:
