@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 TABLE := -p tests.integration.table -m "" --table
 
-.PHONY: help setup wheel run visit test test-site test-sip check bench bench-site install install-site clean
+.PHONY: help setup wheel run visit test test-site test-sip check bench bench-site bench-transfer install install-site clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(HERE)Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ bench: setup  ## the figures of the README, measured here
 
 bench-site: setup  ## 2,000 phones at our SIP server and at the package's own configuration, side by side
 	@cd $(HERE) && $(PY) -m tests.bench site --report build/bench-site.json
+
+bench-transfer: setup  ## a visit that is held, transferred and joined by a third: when the visitor is not heard
+	@cd $(HERE) && $(PY) -m tests.bench transfer --report build/bench-transfer.json
 
 install:  ## install the service on this machine
 	@cd $(HERE) && deploy/install

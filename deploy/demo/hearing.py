@@ -102,7 +102,7 @@ def wait_heard(reference: Path, recording: Path, timeout: float) -> Heard:
 
 def _bands(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Loudness over time: dB above silence per frame and band, and the power of all bands per frame."""
-    samples, rate = _samples(path)
+    samples, rate = wave(path)
     size, hop = round(_FRAME_S * rate), round(_HOP_S * rate)
     samples = np.pad(samples, (0, size))  # so that an empty recording has one frame too
     frames = np.lib.stride_tricks.sliding_window_view(samples, size)[::hop]
@@ -116,7 +116,7 @@ def _bands(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]
     return 10 * np.log10(np.maximum(power / floor, 1.0)), total
 
 
-def _samples(path: Path) -> tuple[npt.NDArray[np.float64], int]:
+def wave(path: Path) -> tuple[npt.NDArray[np.float64], int]:
     """Samples from -1 to 1 and their rate; of a file that is still being written, what is there."""
     raw = path.read_bytes()
     form, data = raw.find(b"fmt "), raw.find(b"data")

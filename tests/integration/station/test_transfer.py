@@ -13,6 +13,8 @@ from deploy.demo.scenarios import answers, answers_and_leaves, refers
 from deploy.demo.site import Site
 from deploy.demo.station import Station
 from deploy.demo.stranger import Stranger, proof
+from tests.bench import transfer
+from tests.integration.conftest import Figure
 from tests.integration.station.conftest import Door, Flat, Scripted
 from tests.integration.station.test_in_call import sent, talking
 from tests.integration.station.test_incoming import sip_address
@@ -212,3 +214,29 @@ def test_the_second_phone_takes_the_visitor_over(
     first.wait_closed()
     call = station.status()["call"]
     assert (call["direction"], call["peer"]) == ("in", site.uri("flat2"))
+
+
+@pytest.mark.long
+@pytest.mark.item(
+    5, "held, resumed, transferred attended, a third joins: the visitor is heard", "linphonec x 2, baresip"
+)
+def test_the_visitor_is_heard_through_three_telephones(tmp_path: Path, figure: Figure) -> None:
+    for row in transfer.measure(tmp_path / "visit"):
+        figure(row.name, row.value, row.unit, row.limit)
+
+
+@pytest.mark.item(5, "a second resident joins, and either may leave", "baresip x 2")
+def test_a_second_resident_joins_and_the_first_leaves(door: Door, flat: Flat, site: Site) -> None:
+    station, first, second = door(more=transfer.JOIN.replace("flat3", "flat2")), flat(), flat("flat2")
+    talking(station, first)
+    second.dial(site.uri("door"))
+    second.wait_established()
+    assert station.wait_action("Mix")["calls"] == [1, -1]
+    assert station.status()["call"]["others"] == [{"id": -1, "peer": site.uri("flat2")}]
+    second.press_digits("5#")
+    station.wait_event("StrikeMoved", released=True)
+    first.hang_up()
+    station.wait_event("CallEnded", call=1)
+    assert station.status()["call"]["peer"] == site.uri("flat2")
+    before = sent(station)
+    assert wait_until(lambda: sent(station) > before + 10, 2.0), "the visitor is still heard"
