@@ -4,6 +4,7 @@ The only importer of `hardware`. A part that does not work is reported and left 
 """
 
 import asyncio
+import contextlib
 import functools
 import gc
 import json
@@ -30,6 +31,7 @@ from intercom.core.actions import (
     Play,
     RecordAccess,
     RecordCall,
+    RecordPress,
     RecordRing,
     Refuse,
     Release,
@@ -47,6 +49,8 @@ from intercom.core.events import (
     StrikeMoved,
 )
 from intercom.core.guide import Lamp, lamp_of
+from intercom.journal.database import Bounds
+from intercom.journal.records import RecordService, RecordSettings
 from intercom.journal.store import Journal
 from intercom.runtime import Runtime
 from intercom.settings.loading import Mistake, callers, policy, read_password
@@ -84,6 +88,7 @@ class Station:
         self._counters: Counter[str] = Counter()
         self._panel: Panel | None = None
         self._pins: object = None
+        self._death = ""
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT. Returns the exit code: 0, or 1 if a part that must live has died.
@@ -100,8 +105,13 @@ class Station:
         self._runtime = Runtime(policy(self._settings), self._perform)
         async with AsyncExitStack() as parts:
             parts.callback(self._runtime.close)
-            self._journal = Journal(self._journal_file, self._journal_health)
+            kept = self._settings.record
+            self._journal = Journal(
+                self._journal_file, self._journal_health, Bounds(kept.keep_days, kept.keep_megabytes)
+            )
             parts.callback(self._journal.close)
+            self._record_start()
+            parts.callback(self._record_stop)
             self._open_panel(parts)
             self._line = Line(self._line_config(), self._runtime.post, self._died)
             self._outbox = Outbox(self._settings.station.name, self._line.write)
@@ -122,8 +132,17 @@ class Station:
         if not self._end.done():
             self._end.set_result(code)
 
+    def _record_start(self) -> None:
+        self._journal.append(RecordService("started", __version__))
+        with contextlib.suppress(OSError):  # it was there a moment ago, and will be at the next start
+            self._journal.append(RecordSettings(self._settings_file.read_bytes()))
+
+    def _record_stop(self) -> None:
+        self._journal.append(RecordService("stopped", __version__, self._death))
+
     def _died(self, reason: str) -> None:
         log.critical("the SIP side has died: %s", reason)
+        self._death = f"the SIP side has died: {reason}"
         self._finish(1)
 
     async def _feed_watchdog(self) -> None:
@@ -264,7 +283,7 @@ class Station:
                 self._move_strike(door, seconds)
             case Lock(door):
                 self._move_strike(door, None)
-            case RecordCall() | RecordRing() | RecordAccess():
+            case RecordCall() | RecordRing() | RecordPress() | RecordAccess():
                 self._journal.append(action)
             case SendMessage(to, text):
                 self._outbox.put(to, text)

@@ -116,30 +116,3 @@ def open_door(door: str | None, socket: Path | None) -> None:
     """Release a door: the only one, or DOOR."""
     answer = _ask(socket, "POST", "/open", {} if door is None else {"door": door})
     click.echo(f"door {answer['door']} is released for {answer['seconds']:g} s", err=True)
-
-
-@click.command()
-@click.option("--count", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many.")
-@socket_option
-@json_option
-def log(count: int, socket: Path | None, as_json: bool) -> None:
-    """Show the newest calls and accesses, the oldest of them first."""
-    records = _ask(socket, "GET", f"/log?count={count}")["records"]
-    if as_json:
-        print_json(records)
-        return
-    for record in records:
-        if record["kind"] == "call":
-            way = "called" if record["direction"] == "out" else "was called by"
-            button = f"button {record['button']} " if record["button"] else ""
-            click.echo(
-                f"{record['at']} {button}{way} {record['peer']}: {record['outcome']},"
-                f" {record['seconds']:.0f} s ({record['reason']})"
-            )
-        elif record["kind"] == "ring":
-            button = f"button {record['button']}" if record["button"] else "operator"
-            click.echo(f"{record['at']} {button} rang in {record['calls']} calls: {record['outcome']}")
-        else:
-            who = f" {record['peer']}" if record["peer"] else ""
-            answer = "released" if record["granted"] else f"refused ({record['reason']})"
-            click.echo(f"{record['at']} door {record['door'] or '-'} by {record['how']}{who}: {answer}")

@@ -24,7 +24,7 @@ _COMMANDS = {
     "call": ("ask:call", "Call an address."),
     "hangup": ("ask:hangup", "End the call."),
     "open": ("ask:open_door", "Release a door."),
-    "log": ("ask:log", "Show the newest calls and accesses."),
+    "log": ("log:log", "Show the record of calls and accesses, or verify it."),
     "site": ("site:site", "Run a SIP server for the house, and say who may use it."),
     "version": ("version:version", "Show the versions of what this is made of."),
 }

@@ -1,12 +1,13 @@
 """What the control interface can ask of the station, and what it answers."""
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -23,6 +24,8 @@ from intercom.core.events import (
 from intercom.core.notices import presence_of
 from intercom.core.policy import Mode
 from intercom.core.state import Calling, Ending, Moving, Offered, Talking
+from intercom.journal.reader import Wanted
+from intercom.journal.records import KINDS
 from intercom.journal.store import Journal
 from intercom.runtime import Runtime, Step
 from intercom.settings.schema import Settings, is_address
@@ -33,7 +36,10 @@ log = logging.getLogger(__name__)
 
 BAD_REQUEST, NOT_FOUND, CONFLICT, BROKEN = 400, 404, 409, 500
 MOST_RECORDS = 10_000
+MOST_AT_ONCE = 1000
+LARGEST_NUMBER = 2**53
 STATISTICS_SECONDS = 2.0
+RECORD_SECONDS = 1.0
 WATCHED_STEPS = 1000
 
 
@@ -73,6 +79,7 @@ class Controls:
         return {
             ("GET", "/status"): self.status,
             ("GET", "/log"): self.log,
+            ("GET", "/log/follow"): self.follow_log,
             ("GET", "/watch"): self.watch,
             ("POST", "/press"): self.press,
             ("POST", "/call"): self.call,
@@ -133,17 +140,45 @@ class Controls:
         }
 
     async def log(self, query: Mapping[str, Any]) -> Answer:
-        """The newest records, the oldest of them first."""
-        text = str(query.get("count", "50"))
-        if not text.isascii() or not text.isdigit() or not 0 < int(text) <= MOST_RECORDS:
-            raise Refused(BAD_REQUEST, f"count must be a number from 1 to {MOST_RECORDS}")
+        """The newest records that fit, the oldest of them first; with `after`, those that follow it."""
+        return {"records": await self._records(_wanted(query))}
+
+    async def follow_log(self, query: Mapping[str, Any]) -> Answer:
+        """Records as `log` shows them, and then each new one that fits."""
+        wanted = _wanted(query)
+        last = [record["id"] for record in await self._records(Wanted(1))]
+        newest = await self._records(replace(wanted, after=None))
+
+        async def lines() -> AsyncIterator[dict[str, Any]]:
+            loop, written = asyncio.get_running_loop(), asyncio.Event()
+
+            def told() -> None:
+                loop.call_soon_threadsafe(written.set)
+
+            unfollow = self._journal.follow(told)
+            after = max([*last, *(record["id"] for record in newest)], default=0)
+            try:
+                for record in newest:
+                    yield record
+                while True:
+                    written.clear()
+                    while records := await self._records(replace(wanted, after=after, count=MOST_AT_ONCE)):
+                        for record in records:
+                            yield record
+                        after = records[-1]["id"]
+                    await written.wait()
+            finally:
+                unfollow()
+
+        return lines()
+
+    async def _records(self, wanted: Wanted) -> list[dict[str, Any]]:
         try:
-            records = await asyncio.to_thread(self._journal.newest, int(text))
+            return await asyncio.to_thread(self._journal.records, wanted)
         except sqlite3.OperationalError:  # nothing was ever recorded
-            records = []
+            return []
         except sqlite3.Error as error:
             raise Refused(BROKEN, f"the records cannot be read: {error}") from None
-        return {"records": records}
 
     async def watch(self, _: Mapping[str, Any]) -> Answer:
         """Every step from now on, as `{at, event, before, after, actions}`; `at` is monotonic seconds."""
@@ -198,10 +233,49 @@ class Controls:
             raise Refused(NOT_FOUND, f"there is no door {door!r}; there is {', '.join(names) or 'none'}")
         for action in self._runtime.post(OpenRequested(door)):
             if isinstance(action, Release):
+                await self._recorded()
                 return {"door": door, "seconds": action.seconds}
             if isinstance(action, RecordAccess):
                 raise Refused(CONFLICT, f"door '{door}': {action.reason}")
         raise Refused(CONFLICT, "the service is going down")
+
+    async def _recorded(self) -> None:
+        """Wait until the record is on the disk, or will not be for now: the door is open in any case."""
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[None] = loop.create_future()
+
+        def tell() -> None:
+            if not told.done():
+                told.set_result(None)
+
+        def done(_: bool) -> None:
+            loop.call_soon_threadsafe(tell)
+
+        self._journal.flush(done)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RECORD_SECONDS):
+                await told
+
+
+def _wanted(query: Mapping[str, Any]) -> Wanted:
+    """What a query asks of the record."""
+    numbers: dict[str, int | None] = {}
+    for name, default, least, most in (
+        ("count", 50, 1, MOST_RECORDS),
+        ("after", None, 0, LARGEST_NUMBER),
+        ("since", None, 0, LARGEST_NUMBER),
+        ("until", None, 0, LARGEST_NUMBER),
+    ):
+        text = query.get(name)
+        if text is not None and not (text.isascii() and text.isdigit() and least <= int(text[:20]) <= most):
+            raise Refused(BAD_REQUEST, f"{name} must be a number from {least} to {most}")
+        numbers[name] = default if text is None else int(text)
+    kind = query.get("kind")
+    if kind is not None and kind not in KINDS.values():
+        raise Refused(BAD_REQUEST, f"there is no kind {kind!r}; there is {', '.join(KINDS.values())}")
+    count = numbers.pop("count")
+    assert count is not None
+    return Wanted(count, kind=kind, door=query.get("door"), who=query.get("who"), **numbers)
 
 
 def _shown(step: Step) -> dict[str, Any]:

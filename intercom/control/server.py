@@ -1,7 +1,9 @@
 """Serves the control interface.
 
     GET  /status            the whole status
-    GET  /log?count=N       the newest records
+    GET  /log?count=N       the newest records; also after=NUMBER, since= and until=MILLISECONDS, kind=,
+                            door=, who=
+    GET  /log/follow        the same, then one JSON line for each new record, until the client closes
     GET  /watch             one JSON line for each step from now on, until the client closes
     POST /press             {"button": NAME}
     POST /call              {"to": SIP ADDRESS}

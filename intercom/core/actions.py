@@ -125,6 +125,14 @@ class RecordRing:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordPress:
+    """Keep a press that neither rang nor answered nor ended anything, and why."""
+
+    button: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordAccess:
     """Keep who asked for a door, how, and the answer; `door` is None for a code that fits none."""
 
@@ -174,6 +182,7 @@ Action = (
     | Lock
     | RecordCall
     | RecordRing
+    | RecordPress
     | RecordAccess
     | SendMessage
     | ShowPresence

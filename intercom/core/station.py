@@ -21,6 +21,7 @@ from intercom.core.actions import (
     Play,
     RecordAccess,
     RecordCall,
+    RecordPress,
     Refuse,
     Release,
     ShowLamp,
@@ -267,9 +268,10 @@ def _press(state: State, button: str, now: float, policy: Policy) -> Result:
         case Talking(button=talking, since=since) if talking not in {None, button} or (
             now - since < policy.repeat_seconds
         ):
-            return state, ()  # somebody else's conversation, or a finger that came just after the answer
+            # somebody else's conversation, or a finger that came just after the answer
+            return state, (RecordPress(button, "somebody is talking"),)
         case Moving(button=moving) if moving not in {None, button}:
-            return state, ()  # somebody else's visitor
+            return state, (RecordPress(button, "somebody else's visitor is put through"),)
         case Calling() | Talking() | Moving():
             return _hang_up(state, now, policy)
         case Ending() as phase:

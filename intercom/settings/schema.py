@@ -282,6 +282,13 @@ class Timing(_Section):
     talk_seconds: Annotated[float, Field(ge=10, le=3600)] = 300
 
 
+class Record(_Section):
+    """How much of the record of calls and accesses is kept; what is older than either bound is dropped."""
+
+    keep_days: Annotated[int, Field(ge=1, le=3650)] = 365
+    keep_megabytes: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
 class Settings(_Section):
     """The whole file."""
 
@@ -296,3 +303,4 @@ class Settings(_Section):
     sound: Sound = Sound()
     incoming: Incoming = Incoming()
     timing: Timing = Timing()
+    record: Record = Record()

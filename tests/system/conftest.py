@@ -136,6 +136,7 @@ class Door:
         """`intercom run`, from the moment it is ready and its log has said something."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
             supervisor.settimeout(10)
+            (self.folder / "notify").unlink(missing_ok=True)  # of the service before
             supervisor.bind(str(self.folder / "notify"))
             environment = {**self._all, "NOTIFY_SOCKET": str(self.folder / "notify")}
             with Program([*INTERCOM, "run"], self.folder / "run.log", environment) as program:

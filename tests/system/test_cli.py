@@ -172,7 +172,7 @@ def test_open_releases_and_the_log_tells_it(station: Door) -> None:
         assert answer.err == "door front is released for 0.5 s\n"
         watch.wait_for(r"^StrikeMoved\(front, True\)", 5)
         watch.wait_for(r"^StrikeMoved\(front, False\)", 5)
-    (record,) = told(station, "log")
+    (record,) = told(station, "log", "--kind", "access")
     assert (record["kind"], record["door"], record["how"], record["granted"]) == (
         "access",
         "front",
@@ -213,7 +213,8 @@ def test_a_visit(station: Door, flat: Phone) -> None:
         watch.wait_for(r"^StrikeMoved\(front, False\)", 5)
         flat.hang_up()
         watch.wait_for("RecordCall", 5)
-    access, visit = told(station, "log")
+    started, settings, access, visit = told(station, "log")
+    assert (started["what"], settings["kind"]) == ("started", "settings")
     assert (access["door"], access["how"], access["granted"]) == ("front", "dtmf", True)
     assert (visit["button"], visit["peer"], visit["outcome"]) == (
         "bell",

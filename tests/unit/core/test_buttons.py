@@ -2,7 +2,7 @@
 
 import pytest
 
-from intercom.core.actions import Action, Dial, HangUp, Play, RecordCall, RecordRing, ShowLamp
+from intercom.core.actions import Action, Dial, HangUp, Play, RecordCall, RecordPress, RecordRing, ShowLamp
 from intercom.core.events import ButtonDown, ButtonUp, CallAnswered, CallRang
 from intercom.core.guide import Lamp, Tone
 from intercom.core.policy import Policy
@@ -145,7 +145,7 @@ def test_a_press_while_they_talk_hangs_up() -> None:
     story.press()
     story.tell(CallRang(1), CallAnswered(1))
     story.wait(40)
-    assert story.press("office") == [], "somebody else's conversation"
+    assert story.press("office") == [RecordPress("office", "somebody is talking")]
     story.wait(3)
     assert story.press() == [HangUp(1), ShowLamp(Lamp.READY)]
     assert story.end(1) == [called(Outcome.ANSWERED, "OK", talked=43.0), Play(Tone.END)]
@@ -157,7 +157,7 @@ def test_a_press_just_after_the_answer_is_impatience() -> None:
     story.wait(10)
     story.tell(CallAnswered(1))
     story.wait(0.2)
-    assert story.press() == []
+    assert story.press() == [RecordPress("bell", "somebody is talking")]
 
 
 def test_a_press_during_the_hang_up_rings_again() -> None:

@@ -15,6 +15,7 @@ from intercom.core.actions import (
     Play,
     RecordAccess,
     RecordCall,
+    RecordPress,
     Refuse,
     Release,
     ShowLamp,
@@ -298,7 +299,7 @@ def test_a_press_gives_up_waiting_for_the_next_one_but_not_somebody_elses() -> N
     story.wait(5)
     story.tell(CallTransferred(1, -1, OFFICE))
     story.end(1)
-    assert story.press("office") == []
+    assert story.press("office") == [RecordPress("office", "somebody else's visitor is put through")]
     story.wait(3)
     assert story.press()[0] == HangUp(-1)
     assert story.end(-1, 487, "Request Terminated")[0] == RecordCall(
