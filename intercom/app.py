@@ -12,6 +12,7 @@ import logging
 import signal
 from collections import Counter
 from contextlib import AsyncExitStack
+from datetime import datetime
 from pathlib import Path
 
 from hardware.board import DoorWiring, Panel, PanelFault, load_board
@@ -45,6 +46,7 @@ from intercom.core.events import (
     ButtonPressed,
     ButtonUp,
     HealthChanged,
+    HoursChanged,
     Stopped,
     StrikeMoved,
 )
@@ -53,6 +55,7 @@ from intercom.journal.database import Bounds
 from intercom.journal.records import RecordService, RecordSettings
 from intercom.journal.store import Journal
 from intercom.runtime import Runtime
+from intercom.settings.hours import hours_at, until_next_look
 from intercom.settings.loading import Mistake, callers, policy, read_password
 from intercom.settings.schema import Settings
 from intercom.sip.config import AccountConfig, LineConfig
@@ -121,6 +124,8 @@ class Station:
             await self._open_control(parts)
             self._look_for_sound()
             parts.callback(self._runtime.post, Stopped())
+            hours = asyncio.create_task(self._keep_hours(), name="hours")
+            parts.callback(hours.cancel)
             watchdog = asyncio.create_task(self._feed_watchdog(), name="watchdog")
             parts.callback(watchdog.cancel)
             notify("READY=1")
@@ -144,6 +149,15 @@ class Station:
         log.critical("the SIP side has died: %s", reason)
         self._death = f"the SIP side has died: {reason}"
         self._finish(1)
+
+    async def _keep_hours(self) -> None:
+        """Tell the core what time of day it is for each button, whenever that changes."""
+        buttons = self._settings.button
+        while any(button.hours for button in buttons):
+            hours = hours_at(buttons, datetime.now())  # noqa: DTZ005 - by the clock on the wall
+            if hours != self._runtime.state.hours:
+                self._runtime.post(HoursChanged(hours))
+            await asyncio.sleep(until_next_look(datetime.now()))  # noqa: DTZ005
 
     async def _feed_watchdog(self) -> None:
         """Tell systemd that we live, but only after the SIP thread has done a job since the last time."""
@@ -314,7 +328,7 @@ def kept_wiring(journal: Path) -> Path:
 
 def _acquaintances(settings: Settings) -> tuple[frozenset[str], frozenset[str]]:
     """Whom a visitor may be sent to: who is rung or may call, and everybody at the account's host."""
-    rung = (address_of(ring.to) for button in settings.button for ring in button.ring)
+    rung = (address_of(to) for button in settings.button for to in button.rung)
     hosts = (
         host
         for account in settings.account

@@ -18,6 +18,7 @@ from intercom.core.events import (
     CallTransferred,
     Event,
     HealthChanged,
+    HoursChanged,
     SoundCame,
     SoundStopped,
     StrikeMoved,
@@ -33,6 +34,7 @@ RECENT_STEPS = 256
 TOLD = (
     StrikeMoved
     | HealthChanged
+    | HoursChanged
     | CallHeld
     | CallResumed
     | SoundStopped

@@ -384,7 +384,7 @@ def _register_remedy(fault: str) -> str:
 def _addresses(settings: Settings) -> Iterator[Step]:
     domains = {_domain(account.uri) for account in settings.account}
     for button in settings.button:
-        rung = [ring.to for ring in button.ring]
+        rung = button.rung
         foreign = ", ".join(to for to in rung if _domain(to) not in domains)
         ours = ", ".join(sorted(domains))
         hint = f"not in the account's domain {ours}, may be refused: {foreign}" if foreign else ""

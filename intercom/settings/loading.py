@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from intercom.core.policy import Caller, Door, Mode, Notice, Occasion, Plan, Policy, Target
+from intercom.settings import schema
 from intercom.settings.schema import SYSTEM_AUTHORITIES, Incoming, Settings
 
 LARGEST_FILE = 1 << 20
@@ -250,13 +251,20 @@ def callers(incoming: Incoming) -> dict[str, Caller]:
     return {uri: Caller(way.answer == "automatic", Mode(way.mode)) for uri, way in ways}
 
 
+def _plan(plan: schema.Plan) -> Plan:
+    last = plan.last_resort
+    return Plan(
+        tuple(Target(ring.to, ring.seconds, ring.together) for ring in plan.ring),
+        plan.repeat,
+        None if last is None else Target(last.to, last.seconds),
+        plan.confirm == "key",
+    )
+
+
 def policy(settings: Settings) -> Policy:
     """Make the core's rules out of the settings."""
     return Policy(
-        buttons={
-            button.name: Plan(tuple(Target(ring.to, ring.seconds) for ring in button.ring))
-            for button in settings.button
-        },
+        buttons={button.name: _plan(button) for button in settings.button},
         doors={
             door.name: Door(
                 door.release_seconds, frozenset(code.dtmf for code in door.codes), door.open_by_message
@@ -270,6 +278,11 @@ def policy(settings: Settings) -> Policy:
             for message in settings.message
         ),
         publishes=any(account.presence for account in settings.account),
+        hours={button.name: tuple(map(_plan, button.hours)) for button in settings.button if button.hours},
+        redirects=frozenset(settings.redirect.permit)
+        | {
+            f"sip:*@{host.lower()}" for account in settings.account for host in (account.domain, account.host)
+        },
         settle_seconds=settings.timing.settle_seconds,
         repeat_seconds=settings.timing.repeat_seconds,
         talk_seconds=settings.timing.talk_seconds,

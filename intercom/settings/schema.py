@@ -17,6 +17,8 @@ _REGISTRAR = re.compile(
 SIP_PORT = 5060
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 DNS_PORT = 53
+MOST_TOGETHER = 6
+"""As many calls as the SIP side can end and place anew at the same time."""
 
 
 def _matching(pattern: str, reason: str) -> AfterValidator:
@@ -89,6 +91,10 @@ Line = Annotated[str, _matching(r"[^\x00-\x1f]{1,255}", "must be one line of tex
 Device = Annotated[
     str, _matching(r"(?!\d+$)[^\x00-\x1f]{1,255}", "is a card's number, which moves at a reboot: give its id")
 ]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+Clock = Annotated[
+    str, _matching(r"([01]\d|2[0-3]):[0-5]\d|24:00", "is not a time of day such as 07:30; 24:00 is midnight")
+]
 Pin = Annotated[int, Field(ge=0, le=27)]  # those of the 40-pin header
 Code = Annotated[str, _matching(r"[0-9*]{1,15}#", "must be 1 to 15 digits or '*', and '#' at the end")]
 
@@ -152,6 +158,11 @@ class Account(_Section):
         return self.label or self.uri.partition(":")[2].partition(";")[0]
 
     @property
+    def domain(self) -> str:
+        """The domain of the account's address."""
+        return self.uri.rpartition("@")[2].partition(";")[0].partition(":")[0]
+
+    @property
     def host(self) -> str:
         """The registrar's host name or IPv4 address."""
         return self._parts["host"]
@@ -194,19 +205,80 @@ class Network(_Section):
         return tuple((address, int(port or DNS_PORT)) for address, _, port in parts)
 
 
-class Ring(_Section):
-    """One address that a button rings, and for how long."""
+class Resort(_Section):
+    """An address, and for how long it is rung."""
 
     to: Address
     seconds: Annotated[float, Field(ge=1, le=300)] = 30
 
 
-class Button(_Section):
-    """A bell button. Its addresses are rung one after another until one answers."""
+class Ring(Resort):
+    """One address that a button rings: after the one before it, or together with it."""
+
+    together: bool = False
+
+
+def _ringable(rings: list[Ring]) -> list[Ring]:
+    count = 0
+    for number, ring in enumerate(rings, 1):
+        count = count + 1 if ring.together else 1
+        if number == 1 and ring.together:
+            raise ValueError("begins with together = true, but there is none before it")
+        if count > MOST_TOGETHER:
+            raise ValueError(
+                f"has more than {MOST_TOGETHER} that ring together: let a group of the PBX do that"
+            )
+    return rings
+
+
+class Plan(_Section):
+    """Whom a button rings, how often, whom at the end, and when an answer counts."""
+
+    ring: Annotated[list[Ring], Field(min_length=1, max_length=16), AfterValidator(_ringable)]
+    repeat: Annotated[int, Field(ge=1, le=5)] = 1
+    last_resort: Resort | None = None
+    confirm: Literal["key"] | None = None
+
+    @property
+    def addresses(self) -> list[str]:
+        """All whom it may ring."""
+        return [each.to for each in (*self.ring, *filter(None, [self.last_resort]))]
+
+
+class Hours(Plan):
+    """Whom a button rings at certain hours of certain days, by the clock of this machine.
+
+    Hours that pass midnight belong to the day on which they begin.
+    """
+
+    days: Annotated[list[Day], Field(min_length=1)] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    begin: Annotated[Clock, Field(alias="from")] = "00:00"
+    to: Clock = "24:00"
+
+    @model_validator(mode="after")
+    def _lasting(self) -> Self:
+        if self.begin == self.to:
+            raise ValueError("from and to are the same: leave both out for the whole day")
+        return self
+
+
+class Button(Plan):
+    """A bell button. Its own plan counts where none of its hours does."""
 
     name: Name
     pin: Pin
-    ring: Annotated[list[Ring], Field(min_length=1, max_length=16)]
+    hours: Annotated[list[Hours], Field(max_length=16)] = []
+
+    @property
+    def rung(self) -> list[str]:
+        """All whom it may ring at any time of day."""
+        return list(dict.fromkeys(to for plan in (self, *self.hours) for to in plan.addresses))
+
+
+class Redirect(_Section):
+    """Where calls may be redirected to beside the domains and servers of the accounts."""
+
+    permit: list[Permit] = []
 
 
 class Lamp(_Section):
@@ -302,5 +374,6 @@ class Settings(_Section):
     message: Annotated[list[Message], Field(max_length=16)] = []
     sound: Sound = Sound()
     incoming: Incoming = Incoming()
+    redirect: Redirect = Redirect()
     timing: Timing = Timing()
     record: Record = Record()

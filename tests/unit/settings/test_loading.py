@@ -171,6 +171,7 @@ def test_the_policy_that_a_file_makes(write: Write) -> None:
             "sip:*@home.example": Caller(automatic=True),
             "sip:concierge@site.example": Caller(mode=Mode.LISTEN),
         },
+        redirects=frozenset({"sip:*@site.example", "sip:*@127.0.0.1"}),
         settle_seconds=0.05,
         repeat_seconds=1,
         talk_seconds=60,
@@ -182,7 +183,7 @@ def test_the_policy_of_the_shortest_file_answers_nobody_by_itself(write: Write) 
     rules = policy(load(write(short)))
     assert rules.doors == {}
     assert rules.callers == {}
-    assert rules == Policy(rules.buttons, {})
+    assert rules == Policy(rules.buttons, {}, redirects=rules.redirects)
 
 
 # Mistakes
@@ -211,8 +212,8 @@ def test_every_mistake_is_told_at_once_with_its_key(write: Write) -> None:
         ("station.name", "must be 1 to 32 letters, digits, spaces, '_', '.' or '-'"),
         ("sip.port", "Input should be a valid integer"),
         ("account[1].username", "is missing"),
-        ("button[1].pin", "Input should be less than or equal to 27"),
         ("button[1].ring[2].to", "is not a SIP address such as sip:flat1@site.example"),
+        ("button[1].pin", "Input should be less than or equal to 27"),
         ("lamp[1].colour", "is not a known setting"),
         ("door[1].release_seconds", "Input should be less than or equal to 60"),
         ("door[1].codes[2].dtmf", "must be 1 to 15 digits or '*', and '#' at the end"),
