@@ -20,7 +20,8 @@ class Names:
     Args:
         folder: for its log; created when missing.
         services: SRV records by name: each a host, port, priority and weight.
-        hosts: addresses by host name.
+        hosts: addresses by host name: of IPv4, IPv6, or both with a comma.
+        ways: NAPTR records by name: each an order, preference, service and prefix of its SRV records.
         address: IPv4 address to listen on.
     """
 
@@ -30,11 +31,13 @@ class Names:
         services: Mapping[str, Sequence[tuple[str, int, int, int]]],
         hosts: Mapping[str, str],
         *,
+        ways: Mapping[str, Sequence[tuple[int, int, str, str]]] | None = None,
         address: str = "127.0.0.1",
     ) -> None:
         self.folder = folder.resolve()
         self.services = dict(services)
         self.hosts = dict(hosts)
+        self.ways = dict(ways or {})
         self.address = address
         self.port = free_port(address)
         self.log = self.folder / "names.log"
@@ -80,6 +83,11 @@ class Names:
             options += [
                 f"--srv-host={name},{host},{port},{priority},{weight}"
                 for host, port, priority, weight in services
+            ]
+        for name, ways in self.ways.items():
+            options += [
+                f"--naptr-record={name},{order},{preference},s,{service},,{prefix}.{name}"
+                for order, preference, service, prefix in ways
             ]
         options += [f"--host-record={host},{address}" for host, address in self.hosts.items()]
         self._program = Program(["dnsmasq", *options], self.log, folder=self.folder)

@@ -21,6 +21,7 @@ PJSIP_SC_SERVICE_UNAVAILABLE: int
 PJSIP_TP_STATE_CONNECTED: int
 PJSIP_TP_STATE_DISCONNECTED: int
 PJSIP_TRANSPORT_IPV6: int
+PJ_QOS_PARAM_HAS_DSCP: int
 PJSIP_TRANSPORT_TCP: int
 PJSIP_TRANSPORT_TLS: int
 PJSIP_TRANSPORT_UDP: int
@@ -95,7 +96,12 @@ class TlsConfig:
     verifyServer: bool
     msecTimeout: int
 
+class QosParams:
+    flags: int
+    dscp_val: int
+
 class TransportConfig:
+    qosParams: QosParams
     port: int
     boundAddress: str
     tlsConfig: TlsConfig
@@ -183,7 +189,13 @@ class AccountMediaConfig:
     srtpOpt: SrtpOpt
     transportConfig: TransportConfig
 
+class AccountNatConfig:
+    udpKaIntervalSec: int
+    contactRewriteUse: int
+    viaRewriteUse: int
+
 class AccountConfig:
+    natConfig: AccountNatConfig
     idUri: str
     regConfig: RegConfig
     sipConfig: SipConfig

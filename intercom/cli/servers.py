@@ -23,7 +23,9 @@ def name(account: Account, network: Network) -> Found[Sequence[Server]]:
     host, started = account.host, time.monotonic()
     names = NameServers(network.servers)
     try:
-        found = asyncio.run(find(host, account.port, account.transport, names, random.random, known=False))
+        found = asyncio.run(
+            find(host, account.port, account.named_transport, names, random.random, known=False)
+        )
     except NotFound as error:
         advice = f"correct account.registrar, or the name server: getent hosts {host}"
         yield Step("name", False, str(error).removeprefix("the name "), advice)
@@ -32,8 +34,8 @@ def name(account: Account, network: Network) -> Found[Sequence[Server]]:
     if is_numeric(host):
         yield Step("name", True, f"{host} is an address, no name is looked up")
     elif any(server.name != host for server in found):
-        service = service_name(host, account.transport)
         for number, server in enumerate(found, 1):
+            service = service_name(host, server.transport)
             detail = f"{service}: number {number} is {server}, priority {server.priority} {took}"
             yield Step("name", True, detail)
     else:

@@ -150,9 +150,7 @@ def _messages(path: Path, data: dict[str, Any]) -> list[Mistake]:
         for number, name in enumerate(named if isinstance(named, list) else (), 1):
             if name not in buttons:
                 mistakes.append(Mistake(path, f"{key}.buttons[{number}]", f"there is no button '{name}'"))
-    secure = any(
-        str(table.get("registrar")).endswith(";transport=tls") for _, table in _tables(data, "account")
-    )
+    secure = any(_is_tls(table) for _, table in _tables(data, "account"))
     incoming = data.get("incoming")
     for key, table in _tables(data, "door"):
         if table.get("open_by_message") is not True:
@@ -195,10 +193,15 @@ def _secrets(path: Path, data: dict[str, Any]) -> list[Mistake]:
     return mistakes
 
 
+def _is_tls(account: dict[str, Any]) -> bool:
+    """Tell whether an account's servers are spoken to over TLS."""
+    return str(account.get("proxy") or account.get("registrar")).endswith(";transport=tls")
+
+
 def _authorities(path: Path, data: dict[str, Any]) -> list[Mistake]:
     mistakes = []
     for key, table in _tables(data, "account"):
-        tls = str(table.get("registrar")).endswith(";transport=tls") and "fingerprint" not in table
+        tls = _is_tls(table) and "fingerprint" not in table
         name = table.get("ca_file", SYSTEM_AUTHORITIES if tls else None)
         if not isinstance(name, str) or not name or min(name) < " ":
             continue  # none is asked, or the schema says what is wrong

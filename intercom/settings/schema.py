@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 _ADDRESS = r"sip:[\w.!~*'()&=+$,;?/%-]+@([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?(;transport=(udp|tcp))?"
 _REGISTRAR = re.compile(
-    r"sip:(?P<host>[A-Za-z0-9.-]+)(:(?P<port>\d{1,5}))?(;transport=(?P<transport>udp|tcp|tls))?"
+    r"sip:(?P<host>[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(:(?P<port>\d{1,5}))?(;transport=(?P<transport>udp|tcp|tls))?"
 )
 SIP_PORT = 5060
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
@@ -40,17 +40,25 @@ def is_address(value: str) -> bool:
 
 def _port(value: str) -> str:
     match = _REGISTRAR.fullmatch(value)
+    if match is not None and match["host"].startswith("["):
+        ipaddress.IPv6Address(match["host"][1:-1])  # its own words fit
     if match is not None and not 0 < int(match["port"] or SIP_PORT) < 65536:
         raise ValueError(f"names port {match['port']}, which is not between 1 and 65535")
     return value
 
 
 def _name_server(value: str) -> str:
-    address, _, port = value.partition(":")
-    ipaddress.IPv4Address(address)  # its own words fit
-    if not 0 < int(port or DNS_PORT) < 65536:
+    address, port = _split(value)
+    ipaddress.ip_address(address)  # its own words fit
+    if not 0 < port < 65536:
         raise ValueError(f"names port {port}, which is not between 1 and 65535")
     return value
+
+
+def _split(name_server: str) -> tuple[str, int]:
+    """Address and port of a name server."""
+    address, _, port = name_server.partition("]:" if name_server.startswith("[") else ":")
+    return address.strip("[]"), int(port or DNS_PORT)
 
 
 Name = Annotated[
@@ -69,14 +77,15 @@ Registrar = Annotated[
     str,
     _matching(
         _REGISTRAR.pattern,
-        "is not sip:HOST or sip:HOST:PORT (IPv4), with ;transport=udp, tcp or tls if wanted",
+        "is not sip:HOST or sip:HOST:PORT, with ;transport=udp, tcp or tls if wanted",
     ),
     AfterValidator(_port),
 ]
 NameServer = Annotated[
     str,
     _matching(
-        r"\d{1,3}(\.\d{1,3}){3}(:\d{1,5})?", "is not the IPv4 address of a name server, with :PORT if wanted"
+        r"(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:.]+\])(:\d{1,5})?",
+        "is not the address of a name server, with :PORT if wanted; one of IPv6 stands in brackets",
     ),
     AfterValidator(_name_server),
 ]
@@ -115,6 +124,7 @@ class Account(_Section):
 
     uri: Address
     registrar: Registrar
+    proxy: Registrar | None = None
     label: Annotated[Name | None, Field(alias="name")] = None
     username: Line
     password_file: Line
@@ -164,25 +174,30 @@ class Account(_Section):
 
     @property
     def host(self) -> str:
-        """The registrar's host name or IPv4 address."""
-        return self._parts["host"]
+        """Host name or address of the outbound proxy, or of the registrar where there is none."""
+        return self._parts["host"].strip("[]")
 
     @property
     def port(self) -> int | None:
-        """The registrar's port; None where the address names none, so that SRV records may."""
+        """The port of the same; None where it names none, so that SRV records may."""
         return int(self._parts["port"]) if self._parts["port"] else None
 
     @property
     def transport(self) -> Literal["udp", "tcp", "tls"]:
-        """The transport to the registrar; UDP where the address names none."""
+        """The transport to the same; UDP where it names none."""
+        return self.named_transport or "udp"
+
+    @property
+    def named_transport(self) -> Literal["udp", "tcp", "tls"] | None:
+        """The transport that it names; None where it names none, so that NAPTR records may."""
         match self._parts["transport"]:
-            case "tcp" | "tls" as named:
+            case "udp" | "tcp" | "tls" as named:
                 return named
-        return "udp"
+        return None
 
     @property
     def _parts(self) -> re.Match[str]:
-        match = _REGISTRAR.fullmatch(self.registrar)
+        match = _REGISTRAR.fullmatch(self.proxy or self.registrar)
         assert match is not None, "checked when the settings were read"
         return match
 
@@ -201,8 +216,7 @@ class Network(_Section):
     @property
     def servers(self) -> tuple[tuple[str, int], ...]:
         """Address and port of each."""
-        parts = (server.partition(":") for server in self.nameservers)
-        return tuple((address, int(port or DNS_PORT)) for address, _, port in parts)
+        return tuple(map(_split, self.nameservers))
 
 
 class Resort(_Section):

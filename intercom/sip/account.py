@@ -10,6 +10,7 @@ from intercom.sip.callbacks import guarded
 from intercom.sip.config import AccountConfig
 from intercom.sip.registration import RegistrationChanged
 from intercom.sip.targets import Server
+from intercom.sip.transports import EXPEDITED, mark
 from intercom.sip.wire import is_bound, printable, retry_after
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ SOUND = {
     "mandatory": pj.PJMEDIA_SRTP_MANDATORY,
 }
 UNPUBLISH_MILLISECONDS = 500
+KEEP_ALIVE_SECONDS = 15
+"""An address translator that forgets sooner (RFC 4787 section 4.3 has 2 minutes) is broken."""
 SOUND_KEYS = {"sdes": pj.PJMEDIA_SRTP_KEYING_SDES, "dtls": pj.PJMEDIA_SRTP_KEYING_DTLS_SRTP}
 
 
@@ -135,4 +138,7 @@ def account_config(
         (other,) = SOUND_KEYS.keys() - {account.sound_keys}
         config.mediaConfig.srtpOpt.keyings.append(SOUND_KEYS[other])  # taken if they are offered
     config.mediaConfig.transportConfig.boundAddress = own
+    mark(config.mediaConfig.transportConfig, EXPEDITED)
+    config.natConfig.udpKaIntervalSec = KEEP_ALIVE_SECONDS
+    config.natConfig.contactRewriteUse = config.natConfig.viaRewriteUse = 1  # what rport has shown (RFC 3581)
     return config

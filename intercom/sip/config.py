@@ -18,9 +18,9 @@ class AccountConfig:
         name: how status, log and messages call it.
         uri: its address of record.
         registrar: the registrar's SIP URI.
-        host: the registrar's name or IPv4 address.
-        port: the registrar's port; None if its URI names none.
-        transport: `udp`, `tcp` or `tls`.
+        host: name or address of the outbound proxy, or of the registrar where there is none.
+        port: of the same; None if its URI names none.
+        transport: `udp`, `tcp` or `tls`; None if it names none.
         username: for digest authentication (RFC 8760).
         password: its secret.
         expires_seconds: how long a registration is asked to last.
@@ -35,7 +35,7 @@ class AccountConfig:
     registrar: str
     host: str
     port: int | None
-    transport: str
+    transport: str | None
     username: str
     password: str = field(repr=False)
     expires_seconds: int
@@ -53,7 +53,7 @@ class AccountConfig:
             registrar=account.registrar,
             host=account.host,
             port=account.port,
-            transport=account.transport,
+            transport=account.named_transport,
             username=account.username,
             password=password,
             expires_seconds=account.expires_seconds,

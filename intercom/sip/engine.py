@@ -37,7 +37,7 @@ from intercom.sip.outbox import MessageAnswered
 from intercom.sip.registrant import Registrant
 from intercom.sip.sound import BRIDGE_HERTZ, Sound
 from intercom.sip.targets import Server
-from intercom.sip.transports import refusal, secured
+from intercom.sip.transports import plain, refusal, secured
 from intercom.sip.wire import address_of, asserted_in, diverted_by, from_of, printable, transfer_target
 from intercom.sip.worker import Later
 
@@ -168,7 +168,7 @@ class Engine:
 
     def _listen(self) -> int:
         """Open the UDP transport, on another port if the wanted one is taken: a bell must ring."""
-        transport = pj.TransportConfig()
+        transport = plain()
         transport.port = self._config.port
         if all(account.trust is not None for account in self._config.accounts):
             transport.boundAddress = "127.0.0.1"  # only for the waker: nothing may leave in the clear
@@ -194,7 +194,7 @@ class Engine:
             return None  # the one that the waker uses
         trust = trust if server.transport == "tls" else None
         if (kind, trust) not in self._transports:
-            settings = secured(trust) if trust is not None else pj.TransportConfig()
+            settings = secured(trust) if trust is not None else plain()
             self._transports[kind, trust] = self._endpoint.transportCreate(kind, settings)
         return self._transports[kind, trust] if trust is not None else None
 

@@ -1,4 +1,4 @@
-"""Asks name servers without holding up the one who asks: SRV by dnspython, addresses as the system does.
+"""Asks name servers without holding up the one who asks: records by dnspython, addresses as the system does.
 
 Rule: every question ends within `LONGEST_SECONDS`, with an answer, NoRecord or an OSError.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, TypeVar
 
-from intercom.sip.targets import NoRecord, Service
+from intercom.sip.targets import NoRecord, Service, Way
 
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
@@ -37,6 +37,19 @@ class NameServers:
         """
         self._servers = servers
 
+    async def ways(self, host: str) -> list[Way]:
+        """Return the NAPTR records of a host. Raises NoRecord and OSError."""
+        return [
+            Way(
+                record.order,
+                record.preference,
+                record.flags.decode("ascii", "replace"),
+                record.service.decode("ascii", "replace"),
+                record.replacement.to_text(omit_final_dot=True),
+            )
+            for record in await self._ask(host, "NAPTR")
+        ]
+
     async def services(self, name: str) -> list[Service]:
         """Return the SRV records of a name. Raises NoRecord and OSError."""
         return [
@@ -45,22 +58,34 @@ class NameServers:
         ]
 
     async def addresses(self, host: str) -> list[str]:
-        """Return the IPv4 addresses of a host. Raises NoRecord and OSError.
+        """Return the addresses of a host, those of IPv4 first. Raises NoRecord and OSError.
 
         Without name servers of its own the system answers: it also knows its hosts file and mDNS.
         """
         if self._servers:
-            return [record.address for record in await self._ask(host, "A")]
+            answers = await asyncio.gather(
+                self._ask(host, "A"), self._ask(host, "AAAA"), return_exceptions=True
+            )
+            faults = [answer for answer in answers if isinstance(answer, BaseException)]
+            if len(faults) == len(answers):
+                raise next((fault for fault in faults if isinstance(fault, OSError)), faults[0])
+            return [
+                record.address
+                for answer in answers
+                if not isinstance(answer, BaseException)
+                for record in answer
+            ]
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
                 found = await _in_thread(
-                    lambda: socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_DGRAM)
+                    lambda: socket.getaddrinfo(host, None, socket.AF_UNSPEC, socket.SOCK_DGRAM)
                 )
         except UnicodeError as error:  # a label that is empty or too long
             raise NoRecord(str(error)) from None
         except TimeoutError:
             raise _silence() from None
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+        found.sort(key=lambda each: each[0] != socket.AF_INET)
+        return list(dict.fromkeys(str(address[0]) for *_, address in found if "%" not in str(address[0])))
 
     async def _ask(self, name: str, kind: str) -> "Answer":
         # Imported when a name is first asked for: it costs 5 MB that a registrar with an address saves.

@@ -438,7 +438,7 @@ class Supervisor:
                 return
             away |= {*servers} - there
             if silent in there:
-                fault = explain_silence(self.status.uri, f"{silent.name}:{silent.port}")
+                fault = explain_silence(self.status.uri, silent.label)
                 self._show(str(silent), "unregistered", fault, 0)
                 self._health(fault)
             if not away:
@@ -448,11 +448,11 @@ class Supervisor:
     def _lost(self, news: _Heard) -> str:
         if isinstance(news, ConnectionLost):
             return self._explain(news.server, 503, "the connection was lost")
-        place = f"{news.server.name}:{news.server.port}"
-        return f"{place} {news.reason if isinstance(news, NotTrusted) else 'does not answer any more'}"
+        reason = news.reason if isinstance(news, NotTrusted) else "does not answer any more"
+        return f"{news.server.label} {reason}"
 
     def _explain(self, server: Server, status: int, reason: str) -> str:
-        return explain_refusal(status, reason, self.status.uri, f"{server.name}:{server.port}")
+        return explain_refusal(status, reason, self.status.uri, server.label)
 
     def _show(self, server: str, state: str, reason: str, expires_s: int) -> None:
         self.status = replace(self.status, server=server, state=state, reason=reason, expires_s=expires_s)

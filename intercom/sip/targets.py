@@ -1,4 +1,4 @@
-"""Where the registrar's name leads: the servers to try, in order (RFC 3263 section 4.2, RFC 2782).
+"""Where the registrar's name leads: the servers to try, in order (RFC 3263 section 4, RFC 2782).
 
 Rule: nothing here touches the network. Who asks the name server, and what chance says, is passed in.
 """
@@ -7,13 +7,15 @@ import asyncio
 import ipaddress
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061}
+WAYS = {"SIP+D2U": "udp", "SIP+D2T": "tcp"}
 MOST_TARGETS = 16
 """What lies behind them in a list is never needed, and admission has a limit of its own."""
 
@@ -23,7 +25,7 @@ class Server:
     """One server. Two are the same if they are at the same place, whatever the name server calls them.
 
     Attributes:
-        address: its IPv4 address.
+        address: its IPv4 or IPv6 address.
         port: its port.
         transport: `udp`, `tcp` or `tls`.
         name: what its address was found by, for people.
@@ -39,12 +41,20 @@ class Server:
     @property
     def place(self) -> str:
         """Address and port, as they stand in a URI."""
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+        return _place(self.address, self.port)
+
+    @property
+    def label(self) -> str:
+        """Name and port, for people."""
+        return _place(self.name, self.port)
 
     def __str__(self) -> str:
         """Name, port and address, the last only where it says more."""
-        place = f"{self.name}:{self.port}"
-        return place if self.name == self.address else f"{place} ({self.address})"
+        return self.label if self.name == self.address else f"{self.label} ({self.address})"
+
+
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,17 @@ class Service:
     host: str
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One NAPTR record (RFC 3403): a transport that a host prefers, and the name of its SRV records."""
+
+    order: int
+    preference: int
+    flags: str
+    service: str
+    name: str
+
+
 class NoRecord(Exception):
     """The name server knows of no such record."""
 
@@ -66,13 +87,16 @@ class NotFound(Exception):
 
 
 class Names(Protocol):
-    """A name server, as it is asked here. Both raise NoRecord, or OSError when nobody answers."""
+    """A name server, as it is asked here. All raise NoRecord, or OSError when nobody answers."""
+
+    async def ways(self, host: str) -> list[Way]:
+        """Return the NAPTR records of a host."""
 
     async def services(self, name: str) -> list[Service]:
         """Return the SRV records of a name."""
 
     async def addresses(self, host: str) -> list[str]:
-        """Return the IPv4 addresses of a host."""
+        """Return the addresses of a host, those of IPv4 first."""
 
 
 def is_numeric(host: str) -> bool:
@@ -117,46 +141,76 @@ def _draw(weights: Sequence[int], chance: float) -> int:
 
 
 async def find(
-    host: str, port: int | None, transport: str, names: Names, chance: Callable[[], float], *, known: bool
+    host: str,
+    port: int | None,
+    transport: str | None,
+    names: Names,
+    chance: Callable[[], float],
+    *,
+    known: bool,
 ) -> Sequence[Server]:
     """Return the servers of a registrar, the best first.
 
     A number or a port in the registrar's URI leaves SRV out (RFC 3263 section 4.2), and so does a name
-    without SRV records: its addresses are used, at the default port.
+    without SRV records: its addresses are used, at the default port. NAPTR records are asked for only where
+    the URI names neither port nor transport (section 4.1), and choose between UDP and TCP: TLS is a matter of
+    the settings, which say whom to believe.
 
     Args:
         host: of the registrar's URI.
         port: of the URI, None if it names none.
-        transport: `udp`, `tcp` or `tls`.
+        transport: `udp`, `tcp` or `tls`; None if the URI names none.
         names: the name server.
         chance: as for `ordered`.
-        known: whether an earlier list is at hand. If not, a name server that is silent about SRV records is
+        known: whether an earlier list is at hand. If not, a name server that is silent about its records is
             no reason not to look for the address: a hosts file may know it.
 
     Raises:
         NotFound: in words.
     """
     if is_numeric(host):
+        transport = transport or "udp"
         return (Server(host, port or PORTS[transport], transport, host),)
-    if port is None:
-        try:
-            services = await names.services(service_name(host, transport))
-        except NoRecord:
-            services = []
-        except OSError as error:
-            if known:
-                raise NotFound(f"the servers of {host} cannot be asked for: {_words(error)}") from None
-            services = []
-        if any(service.host in {"", "."} for service in services):
-            raise NotFound(f"{host} says that it has no SIP over {transport.upper()}")
-        if services:
-            return await _places(host, ordered(services, chance)[:MOST_TARGETS], transport, names)
+    try:
+        ways = [] if port is not None else await _ways(host, transport, names)
+        for way, name in ways:
+            services = await _asked(names.services(name))
+            if any(service.host in {"", "."} for service in services):
+                raise NotFound(f"{host} says that it has no SIP over {way.upper()}")
+            if services:
+                return await _places(host, ordered(services, chance)[:MOST_TARGETS], way, names)
+    except OSError as error:
+        if known:
+            raise NotFound(f"the servers of {host} cannot be asked for: {_words(error)}") from None
     try:
         addresses = await names.addresses(host)
     except (NoRecord, OSError) as error:
         raise NotFound(f"the name {host} does not resolve: {_words(error)}") from None
+    transport = transport or "udp"
     port = port or PORTS[transport]
     return tuple(Server(address, port, transport, host) for address in addresses[:MOST_TARGETS])
+
+
+async def _ways(host: str, transport: str | None, names: Names) -> list[tuple[str, str]]:
+    """Return transports with the names of their SRV records, the best first."""
+    if transport is not None:
+        return [(transport, service_name(host, transport))]
+    found = await _asked(names.ways(host))
+    found.sort(key=lambda way: (way.order, way.preference))
+    ways = [
+        (WAYS[way.service.upper()], way.name)
+        for way in found
+        if way.flags.lower() == "s" and way.service.upper() in WAYS
+    ]
+    return ways or [(each, service_name(host, each)) for each in WAYS.values()]
+
+
+async def _asked(question: Awaitable[list[T]]) -> list[T]:
+    """The records that a name server has, which may be none."""
+    try:
+        return await question
+    except NoRecord:
+        return []
 
 
 async def _places(host: str, services: Sequence[Service], transport: str, names: Names) -> Sequence[Server]:

@@ -8,6 +8,8 @@ import pjsua2 as pj
 from intercom.sip.certificate import Trust, objection
 from intercom.sip.wire import printable
 
+CLASS_3, EXPEDITED = 24, 46
+"""Of DiffServ: for signalling, and for sound (RFC 4594 sections 4.1 and 4.2)."""
 HANDSHAKE_SECONDS = 5.0
 TLS_1_2_AND_1_3 = pj.PJ_SSL_SOCK_PROTO_TLS1_2 | pj.PJ_SSL_SOCK_PROTO_TLS1_3
 UNKNOWN_AUTHORITY = pj.PJ_SSL_CERT_EUNTRUSTED | pj.PJ_SSL_CERT_EISSUER_NOT_FOUND
@@ -15,9 +17,22 @@ SYSTEM_FAILURES = range(120_000, 170_000)
 """pjlib's numbers for the system's errors (PJ_ERRNO_START_SYS)."""
 
 
+def mark(config: pj.TransportConfig, code_point: int) -> None:
+    """Have what a socket sends marked for the network's routers."""
+    config.qosParams.flags = pj.PJ_QOS_PARAM_HAS_DSCP
+    config.qosParams.dscp_val = code_point
+
+
+def plain() -> pj.TransportConfig:
+    """A transport in the clear."""
+    config = pj.TransportConfig()
+    mark(config, CLASS_3)
+    return config
+
+
 def secured(trust: Trust) -> pj.TransportConfig:
     """A transport that sends nothing to a server that is not believed (pjsua2/patches/tls-trust.patch)."""
-    config = pj.TransportConfig()
+    config = plain()
     config.tlsConfig.proto = TLS_1_2_AND_1_3
     config.tlsConfig.msecTimeout = int(HANDSHAKE_SECONDS * 1000)
     config.tlsConfig.verifyServer = True

@@ -118,6 +118,7 @@ def test_a_good_file(write: Write) -> None:
         ("sip:pbx.example", "pbx.example", None, "udp"),
         ("sip:pbx.example;transport=tcp", "pbx.example", None, "tcp"),
         ("sip:192.0.2.1:65535;transport=udp", "192.0.2.1", 65535, "udp"),
+        ("sip:[2001:db8::1]:5070;transport=tcp", "2001:db8::1", 5070, "tcp"),
     ],
 )
 def test_the_registrar_in_parts(
@@ -142,18 +143,33 @@ def test_accounts_with_one_name(write: Write) -> None:
     assert mistakes(write(with_second())) == [("account[2].name", reason)]
 
 
+def test_an_outbound_proxy_is_where_requests_go(write: Write) -> None:
+    text = VALID.replace("expires_seconds", 'proxy = "sip:edge.example;transport=tcp"\nexpires_seconds')
+    account = load(write(text)).account[0]
+    assert (account.registrar, account.host) == ("sip:127.0.0.1:5060;transport=udp", "edge.example")
+    assert (account.port, account.transport) == (None, "tcp")
+
+
 def test_name_servers_with_and_without_a_port(write: Write) -> None:
-    text = '[network]\nnameservers = ["192.0.2.53", "127.0.0.1:5353"]\n'
+    text = '[network]\nnameservers = ["192.0.2.53", "127.0.0.1:5353", "[2001:db8::53]:54"]\n'
     assert load(write(VALID)).network.servers == ()
-    assert load(write(VALID + text)).network.servers == (("192.0.2.53", 53), ("127.0.0.1", 5353))
+    assert load(write(VALID + text)).network.servers == (
+        ("192.0.2.53", 53),
+        ("127.0.0.1", 5353),
+        ("2001:db8::53", 54),
+    )
+
+
+NO_NAME_SERVER = "is not the address of a name server, with :PORT if wanted; one of IPv6 stands in brackets"
 
 
 @pytest.mark.parametrize(
     ("server", "reason"),
     [
-        ("ns.example", "is not the IPv4 address of a name server, with :PORT if wanted"),
-        ("::1", "is not the IPv4 address of a name server, with :PORT if wanted"),
-        ("192.0.2.256", "Octet 256 (> 255) not permitted in '192.0.2.256'"),
+        ("ns.example", NO_NAME_SERVER),
+        ("::1", NO_NAME_SERVER),
+        ("192.0.2.256", "'192.0.2.256' does not appear to be an IPv4 or IPv6 address"),
+        ("[::g]", NO_NAME_SERVER),
         ("192.0.2.53:0", "names port 0, which is not between 1 and 65535"),
     ],
 )
@@ -257,18 +273,18 @@ def test_an_empty_list_is_too_short(write: Write) -> None:
     ("registrar", "reason"),
     [
         (
-            "sip:[2001:db8::1]",
-            "is not sip:HOST or sip:HOST:PORT (IPv4), with ;transport=udp, tcp or tls if wanted",
+            "sip:2001:db8::1",
+            "is not sip:HOST or sip:HOST:PORT, with ;transport=udp, tcp or tls if wanted",
         ),
         ("sip:pbx.example:0", "names port 0, which is not between 1 and 65535"),
         ("sip:pbx.example:65536", "names port 65536, which is not between 1 and 65535"),
         (
             "pbx.example",
-            "is not sip:HOST or sip:HOST:PORT (IPv4), with ;transport=udp, tcp or tls if wanted",
+            "is not sip:HOST or sip:HOST:PORT, with ;transport=udp, tcp or tls if wanted",
         ),
         (
             "sips:pbx.example",
-            "is not sip:HOST or sip:HOST:PORT (IPv4), with ;transport=udp, tcp or tls if wanted",
+            "is not sip:HOST or sip:HOST:PORT, with ;transport=udp, tcp or tls if wanted",
         ),
     ],
 )

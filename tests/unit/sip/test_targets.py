@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intercom.sip.targets import MOST_TARGETS, NoRecord, NotFound, Server, Service, find, ordered
+from intercom.sip.targets import MOST_TARGETS, NoRecord, NotFound, Server, Service, Way, find, ordered
 
 SERVICES = {
     "_sip._udp.site.example": [Service(20, 0, 5070, "two.example"), Service(10, 0, 5062, "one.example")],
@@ -20,11 +20,22 @@ SERVICES = {
     "_sip._udp.never.example": [Service(0, 0, 0, "")],
     "_sip._udp.many.example": [Service(number, 0, 5060 + number, "one.example") for number in range(40)],
 }
+WAYS = {
+    "tcp-first.example": [
+        Way(10, 20, "s", "SIP+D2U", "_sip._udp.site.example"),
+        Way(10, 10, "S", "sip+d2t", "_sip._tcp.site.example"),
+        Way(1, 1, "s", "SIPS+D2T", "_sips._tcp.site.example"),
+        Way(1, 2, "u", "E2U+sip", "elsewhere.example"),
+    ],
+    "plain.example": [Way(10, 10, "s", "SIP+D2T", "_sip._tcp.nowhere.example")],
+}
 ADDRESSES = {
     "one.example": ["192.0.2.1"],
     "two.example": ["192.0.2.2", "192.0.2.3"],
     "pbx.example": ["192.0.2.9"],
     "half.example": ["192.0.2.8"],
+    "both.example": ["192.0.2.6", "2001:db8::6"],
+    "plain.example": ["192.0.2.5"],
 }
 
 
@@ -34,6 +45,14 @@ class Table:
     def __init__(self, fault: OSError | None = None) -> None:
         self.fault = fault
         self.asked: list[str] = []
+
+    async def ways(self, host: str) -> list[Way]:
+        self.asked.append(f"NAPTR {host}")
+        if self.fault is not None:
+            raise self.fault
+        if host not in WAYS:
+            raise NoRecord("no such record")
+        return list(WAYS[host])
 
     async def services(self, name: str) -> list[Service]:
         self.asked.append(name)
@@ -185,3 +204,43 @@ def test_no_record_is_lost_and_no_priority_comes_before_its_turn(
     order = ordered(listed, lambda: chance)
     assert Counter(order) == Counter(listed)
     assert [each.priority for each in order] == sorted(each.priority for each in listed)
+
+
+def found(host: str, *, names: Table | None = None, known: bool = False) -> list[str]:
+    """Where `find` leads if the registrar names neither port nor transport, as transport:place."""
+    targets = asyncio.run(find(host, None, None, names or Table(), lambda: 0.0, known=known))
+    return [f"{target.transport}:{target.place}" for target in targets]
+
+
+def test_naptr_says_which_transport_is_preferred_but_never_tls() -> None:
+    assert found("tcp-first.example") == ["tcp:192.0.2.2:5080", "tcp:192.0.2.3:5080"]
+
+
+def test_without_naptr_udp_comes_before_tcp() -> None:
+    names = Table()
+    assert found("site.example", names=names)[0] == "udp:192.0.2.1:5062"
+    assert names.asked[:2] == ["NAPTR site.example", "_sip._udp.site.example"]
+
+
+def test_naptr_that_leads_nowhere_leaves_the_address() -> None:
+    assert found("plain.example") == ["udp:192.0.2.5:5060"]
+
+
+def test_a_transport_in_the_address_leaves_naptr_out() -> None:
+    names = Table()
+    assert places("site.example", transport="tcp", names=names) == ["192.0.2.2:5080:10", "192.0.2.3:5080:10"]
+    assert "NAPTR site.example" not in names.asked
+
+
+def test_a_name_server_that_is_silent_about_naptr() -> None:
+    assert found("pbx.example", names=Table(TimeoutError("silence"))) == ["udp:192.0.2.9:5060"]
+    with pytest.raises(NotFound, match="silence"):
+        found("pbx.example", names=Table(TimeoutError("silence")), known=True)
+
+
+def test_ipv6_stands_in_brackets() -> None:
+    assert found("both.example") == ["udp:192.0.2.6:5060", "udp:[2001:db8::6]:5060"]
+    assert found("2001:db8::1") == ["udp:[2001:db8::1]:5060"]
+    server = Server("2001:db8::1", 5060, "udp", "pbx.example")
+    assert str(server) == "pbx.example:5060 (2001:db8::1)"
+    assert str(Server("2001:db8::1", 5060, "udp", "2001:db8::1")) == "[2001:db8::1]:5060"
