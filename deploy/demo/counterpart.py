@@ -15,7 +15,6 @@ import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 
 from deploy.demo.account import Account
 from deploy.demo.stranger import Reply, Stranger
@@ -53,8 +52,13 @@ class Dialog:
     remote: str
     target: str
     sound: tuple[str, int]
-    invite: str
+    session: str
     cseq: int = 1
+
+    @property
+    def event(self) -> int:
+        """The payload type under which the program takes telephone events."""
+        return _event(self.session)
 
     def headers(self, method: str, cseq: int | None = None) -> dict[str, str]:
         """The headers of the next request, or of one with a number of its own."""
@@ -71,6 +75,7 @@ class Stream:
     ssrc: int = field(default_factory=lambda: secrets.randbits(32))
     sequence: int = field(default_factory=lambda: secrets.randbits(15))
     timestamp: int = field(default_factory=lambda: secrets.randbits(31))
+    event: int = EVENT
 
     def packet(self, payload: bytes, kind: int = PCMA, *, timestamp: int | None = None) -> bytes:
         """The next packet."""
@@ -83,20 +88,18 @@ class Stream:
         self.timestamp += 160
         return self.packet(SILENCE)
 
-    def press(
-        self, digit: str, *, held: int = 8, ends: int = 3, kind: int = EVENT, odd: bool = False
-    ) -> list[bytes]:
+    def press(self, digit: str, *, held: int = 8, ends: int = 3, odd: bool = False) -> list[bytes]:
         """The packets of a key press (RFC 4733 section 2.5.1.2); `odd`: without end and duration."""
         self.timestamp += 160
-        event = "0123456789*#ABCD".index(digit)
+        key = "0123456789*#ABCD".index(digit)
         durations = [160 * (number + 1) for number in range(held)] + [160 * (held + 1)] * ends
         at = self.timestamp
         made = [
             self.packet(
                 struct.pack(
-                    "!BBH", event, 10 | (0x80 if number >= held and not odd else 0), 0 if odd else duration
+                    "!BBH", key, 10 | (0x80 if number >= held and not odd else 0), 0 if odd else duration
                 ),
-                kind,
+                self.event,
                 timestamp=at,
             )
             for number, duration in enumerate(durations)
@@ -110,22 +113,22 @@ class Counterpart(Stranger):
 
     Args:
         port: of the program on 127.0.0.1.
+        address: IPv4 address that it has itself.
 
     Attributes:
         sound: the socket of its RTP.
     """
 
-    def __init__(self, port: int) -> None:
-        super().__init__(f"127.0.0.1:{port}")
+    def __init__(self, port: int, address: str = "127.0.0.1") -> None:
+        super().__init__(f"127.0.0.1:{port}", address)
         self.sound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.sound.bind(("127.0.0.1", 0))
+        self.sound.bind((address, 0))
         self.sound_port: int = self.sound.getsockname()[1]
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close both sockets."""
         self.sound.close()
-        super().__exit__(kind, error, trace)
+        super().close()
 
     def account(self, user: str = "door") -> Account:
         """What the program registers as."""
@@ -147,14 +150,28 @@ class Counterpart(Stranger):
                 return message
         raise TimeoutError(f"no {wanted} within {timeout:g} s")
 
-    def take(self, body: str = "", timeout: float = 10.0) -> Dialog:
-        """Answer the next call of the program at once, and block until it is established."""
+    @property
+    def offer(self) -> str:
+        """The session it offers, if a test has none of its own."""
+        return sdp(self.sound.getsockname()[0], self.sound_port)
+
+    def answer(self, invite: str) -> str:
+        """The session it answers with: as `offer`, with the telephone events of the call that came in."""
+        return sdp(self.sound.getsockname()[0], self.sound_port, event=_event(invite))
+
+    def take(self, body: str = "", timeout: float = 10.0, peer: Counterpart | None = None) -> Dialog:
+        """Answer the next call of the program at once, and block until it is established.
+
+        Args:
+            body: the session; `answer` if empty.
+            timeout: seconds to wait for the call.
+            peer: who is in the call, if not this one: what comes after the answer goes to him.
+        """
         invite = self.wait("INVITE ", timeout)
-        self.reply(
-            invite, 200, {"Content-Type": "application/sdp"}, body or sdp("127.0.0.1", self.sound_port)
-        )
+        contact = {"Contact": f"<sip:peer@{peer.address}>"} if peer else {}
+        self.reply(invite, 200, {"Content-Type": "application/sdp", **contact}, body or self.answer(invite))
         dialog = self.dialog_of(invite)
-        self.wait("ACK ")
+        (peer or self).wait("ACK ")
         return dialog
 
     def dialog_of(self, invite: str) -> Dialog:
@@ -178,7 +195,7 @@ class Counterpart(Stranger):
             "Content-Type": "application/sdp",
             **(headers or {}),
         }
-        reply = self.ask("INVITE", uri, own, body or sdp("127.0.0.1", self.sound_port), timeout)
+        reply = self.ask("INVITE", uri, own, body or self.offer, timeout)
         ack = {
             "From": own["From"],
             "To": reply.header("To"),
@@ -210,6 +227,11 @@ class Counterpart(Stranger):
         """
         self.sound.settimeout(timeout)
         return self.sound.recv(2048)
+
+
+def _event(message: str) -> int:
+    found = re.search(r"^a=rtpmap:(\d+) telephone-event/8000", message, re.MULTILINE)
+    return int(found[1]) if found else EVENT
 
 
 def _uri(contact: str) -> str:

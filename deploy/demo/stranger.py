@@ -60,6 +60,10 @@ class Stranger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket."""
         self._socket.close()
 
     def send(self, method: str, uri: str, headers: Mapping[str, str] | None = None, body: str = "") -> str:

@@ -159,6 +159,34 @@ pj_bool_t on_rx_request(pjsip_rx_data *rdata)
 }
 
 /*
+ * An answer comes from whoever was asked, or from an admitted server: nobody
+ * else can end or begin anything with one that he has read on the wire.
+ */
+bool was_asked(pjsip_rx_data *rdata)
+{
+    const pj_sockaddr source = unmapped(rdata->pkt_info.src_addr);
+    pjsip_transaction *tsx;
+    pj_str_t key;
+    bool same;
+
+    if (pjsip_tsx_create_key(rdata->tp_info.pool, &key, PJSIP_ROLE_UAC,
+                             &rdata->msg_info.cseq->method, rdata)
+        != PJ_SUCCESS)
+        return false;
+    tsx = pjsip_tsx_layer_find_tsx2(&key, PJ_TRUE);
+    if (!tsx)
+        return false;
+    const pj_sockaddr asked = unmapped(tsx->addr);
+    same = tsx->addr_len &&
+           asked.addr.sa_family == source.addr.sa_family &&
+           pj_memcmp(pj_sockaddr_get_addr(&asked),
+                     pj_sockaddr_get_addr(&source),
+                     pj_sockaddr_get_addr_len(&asked)) == 0;
+    pj_grp_lock_dec_ref(tsx->grp_lock);
+    return same;
+}
+
+/*
  * Whoever is in a call may answer our BYE with 407 and would be given a digest
  * of the password to work on. Only who is admitted may ask for it.
  */
@@ -166,9 +194,11 @@ pj_bool_t on_rx_response(pjsip_rx_data *rdata)
 {
     const int code = rdata->msg_info.msg->line.status.code;
 
-    return (code == PJSIP_SC_UNAUTHORIZED ||
-            code == PJSIP_SC_PROXY_AUTHENTICATION_REQUIRED) &&
-           !is_admitted(rdata);
+    if (is_admitted(rdata))
+        return PJ_FALSE;
+    return code == PJSIP_SC_UNAUTHORIZED ||
+           code == PJSIP_SC_PROXY_AUTHENTICATION_REQUIRED ||
+           !was_asked(rdata);
 }
 
 pjsip_module admission_module;

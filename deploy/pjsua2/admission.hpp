@@ -16,8 +16,9 @@ namespace pj
  * A request from anybody else ends before a transaction, a dialog or a media
  * socket exists for it: an INVITE or OPTIONS is answered with a stateless 403,
  * at most ten a second in all; everything else, and whatever exceeds the ten,
- * is dropped without a word. Responses belong to requests of our own and pass,
- * but for a 401 or 407: only who is admitted may ask for the password.
+ * is dropped without a word. A response passes if it comes from an admitted
+ * address, or from the one that the request went to; a 401 or 407 only from the
+ * former, for nobody else may ask for the password.
  *
  * Nobody is admitted until set() or open() is called. The list belongs to the
  * process: it may be given before libCreate() (so that there is no moment

@@ -236,6 +236,12 @@ class OnRegStateParam:
     expiration: int
     rdata: SipRxData
 
+class OnDtmfDigitParam:
+    digit: str
+
+class OnCallReplacedParam:
+    newCallId: int
+
 class OnIncomingCallParam:
     callId: int
     rdata: SipRxData

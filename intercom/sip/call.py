@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 FIRST_ACTIVE = -1
 QUIET_SECONDS = 2.0
 """How long no packet of sound comes before that is told."""
+NOTHING_FITS = "the far side answered with no sound that it was offered"
 IN_THE_CLEAR = "the far side does not encrypt sound, which the settings demand: refused"
 
 # pjsip's own account of a call's media; what the far side says of itself never begins a line of it.
@@ -96,6 +97,8 @@ class Call(pj.Call):
         self._in_the_clear = False
         self._hearing = Hearing.NONE
         self.contacts: tuple[str, ...] = ()
+        self._nothing_fits = False
+        self._answered = False
 
     def abandon(self) -> None:
         self._owner.end(self.number)
@@ -111,12 +114,15 @@ class Call(pj.Call):
         if info.state == pj.PJSIP_INV_STATE_EARLY and info.role == pj.PJSIP_ROLE_UAC:
             self._owner.tell(CallRang(self.number))
         elif info.state == pj.PJSIP_INV_STATE_CONFIRMED:
-            if not self._in_the_clear:  # else pjsip is about to hang up
+            self._nothing_fits = self._stream() is None
+            if not (self._in_the_clear or self._nothing_fits):  # else pjsip is about to hang up
+                self._answered = True
                 self._heard_at = time.monotonic()
                 self._owner.answered(self.number)
                 self._notice_hold()
         elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
-            reason = IN_THE_CLEAR if self._in_the_clear else printable(info.lastReason)
+            reason = NOTHING_FITS if self._nothing_fits else printable(info.lastReason)
+            reason = IN_THE_CLEAR if self._in_the_clear else reason
             self._owner.ended(self.number, info.lastStatusCode, reason)
 
     @guarded
@@ -131,7 +137,10 @@ class Call(pj.Call):
     @guarded
     def onDtmfEvent(self, prm: pj.OnDtmfEventParam) -> None:
         rtp = prm.method == pj.PJSUA_DTMF_METHOD_RFC2833
-        if self._digits.is_new(prm.timestamp if rtp else None):
+        timestamp = prm.timestamp if rtp else None
+        if not self._answered:
+            self._digits.ignore(timestamp)
+        elif self._digits.is_new(timestamp, time.monotonic()):
             log.info("call %d: a digit by %s", self.number, "RTP event" if rtp else "SIP INFO")
             self._owner.tell(DigitReceived(self.number, prm.digit))
 

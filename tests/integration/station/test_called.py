@@ -132,11 +132,6 @@ def test_a_forwarded_call_is_judged_by_its_real_peer(door: Door, flat: Flat, sit
     assert station.wait_action("RecordCall")["diverted_by"] == "sip:flat2@site.example"
 
 
-def refused(station: Station) -> bool:
-    status = station.status()
-    return (status["counters"]["calls_accepted"], status["state"]) == (0, "idle")
-
-
 def untouched(station: Station) -> bool:
     status = station.status()
     return bool(status["state"] == "idle" and status["counters"]["calls_accepted"] == 0)

@@ -49,7 +49,7 @@ def test_a_password_is_not_shown() -> None:
 
 def presses(*timestamps: int | None) -> int:
     digits = DigitFilter()
-    return sum(digits.is_new(timestamp) for timestamp in timestamps)
+    return sum(digits.is_new(timestamp, 0.0) for timestamp in timestamps)
 
 
 def test_the_packets_of_one_press_are_one_digit() -> None:
@@ -64,8 +64,26 @@ def test_each_info_is_a_press() -> None:
     assert presses(None, None, None) == 3
 
 
-def test_an_info_in_between_does_not_repeat_a_press() -> None:
-    assert presses(160, None, 160) == 2
+def test_a_telephone_that_sends_each_press_in_both_ways_is_heard_once() -> None:
+    assert presses(160, None, 160, 4000, None) == 2
+    assert presses(None, 160, 160, None, 4000) == 2
+
+
+def test_a_press_before_the_answer_is_none_also_if_it_lasts_longer() -> None:
+    digits = DigitFilter()
+    digits.ignore(None)
+    digits.ignore(160)
+    assert not digits.is_new(160, 1.0)
+    assert digits.is_new(4000, 1.1)
+
+
+def test_after_a_silence_the_other_way_counts() -> None:
+    digits = DigitFilter()
+    assert digits.is_new(160, 0.0)
+    assert not digits.is_new(None, 4.9)
+    assert digits.is_new(None, 5.0)
+    assert not digits.is_new(8000, 5.1)
+    assert not digits.is_new(8000, 20.0), "it was the same press"
 
 
 def test_timestamp_zero_is_a_press() -> None:
