@@ -115,6 +115,71 @@ def answers(*within: str, rings_ms: int = 0, early_media: bool = False) -> str:
     )
 
 
+def forks() -> str:
+    """Two phones behind one address: both send early media, each with its own tag; the second answers."""
+
+    def second(message: str) -> str:
+        return message.replace("tag=[pid]x", "tag=[pid]y")
+
+    return _scenario(
+        _receive_invite(),
+        _reply(183, _SDP),
+        second(_reply(183, _SDP)),
+        pause(300),
+        second(_reply(200, _SDP, once=False)),
+        _receive("request", "ACK"),
+        _receive("request", "BYE"),
+        _reply(200),
+    )
+
+
+def rings_reliably() -> str:
+    """A phone whose 183 is to be acknowledged by a PRACK (RFC 3262) before it answers."""
+    return _scenario(
+        _receive_invite(),
+        _reply(183, "Require: 100rel\nRSeq: 1\n" + _SDP),
+        _receive("request", "PRACK"),
+        _reply(200),
+        pause(300),
+        _reply_to_invite(200, _SDP),
+        _receive("request", "ACK"),
+        _receive("request", "BYE"),
+        _reply(200),
+    )
+
+
+def limits_the_session(seconds: int, refresher: str, *within: str) -> str:
+    """A phone that answers and lets the session last so long without a refresh (RFC 4028).
+
+    Args:
+        seconds: of Session-Expires.
+        refresher: "uac", so the other side is to refresh, or "uas".
+        within: steps after the answer, up to the BYE of the other side.
+    """
+    agreed = f"Require: timer\nSession-Expires: {seconds};refresher={refresher}\n"
+    return _scenario(
+        _receive_invite(),
+        _reply(180),
+        _reply(200, agreed + _SDP, once=False),
+        _receive("request", "ACK"),
+        *(step.format(me="[$to_uri]", peer="[$from]").replace("[next_url]", _CONTACT) for step in within),
+        _receive("request", "BYE"),
+        _reply(200),
+    )
+
+
+def is_refreshed(seconds: int) -> str:
+    """A step: the other side refreshes the session with a re-INVITE, which agrees to the same again."""
+    agreed = f"Require: timer\nSession-Expires: {seconds};refresher=uac\n"
+    return "\n".join(
+        (
+            _receive("request", "INVITE"),
+            _reply(200, agreed + _SDP, once=False),
+            _receive("request", "ACK"),
+        )
+    )
+
+
 def answers_and_leaves(*within: str) -> str:
     """A phone that answers, does something in the call and hangs up itself."""
     leaving = _send(_WITHIN.replace("METHOD", "BYE") + _NO_BODY) + "\n" + _receive("response", "200")
@@ -200,7 +265,9 @@ def refers(to: str, status: int = 202) -> str:
     return _send(request) + "\n" + _receive("response", str(status))
 
 
-def asks_again(method: str, version: int, how: str = "sendrecv", codec: str = "8 PCMA/8000") -> str:
+def asks_again(
+    method: str, version: int, how: str = "sendrecv", codec: str = "8 PCMA/8000", media: str = ""
+) -> str:
     """A step: offer the session anew within the dialog, accepted with 200.
 
     Args:
@@ -208,6 +275,7 @@ def asks_again(method: str, version: int, how: str = "sendrecv", codec: str = "8
         version: of the session; each offer of a call needs a higher one.
         how: the direction of the sound, or "0.0.0.0" for a hold as RFC 2543 has it.
         codec: payload type and name.
+        media: `address:port` that takes the sound from now on; "" for SIPp's own.
     """
     offer = _SDP.replace("sipp 1 1", f"sipp 1 {version + 1}")
     offer = offer.replace("RTP/AVP 8 101", f"RTP/AVP {codec.split(maxsplit=1)[0]} 101").replace(
@@ -217,6 +285,9 @@ def asks_again(method: str, version: int, how: str = "sendrecv", codec: str = "8
         offer = offer.replace("c=IN IP[media_ip_type] [media_ip]", "c=IN IP4 0.0.0.0")
     else:
         offer = offer.replace("a=sendrecv", f"a={how}")
+    if media:
+        address, _, port = media.partition(":")
+        offer = offer.replace("[media_ip]", address).replace("[media_port]", port)
     steps = "\n".join(
         (
             _send(_WITHIN.replace("METHOD", method) + offer),
@@ -283,10 +354,10 @@ def _reply(code: int, tail: str = _NO_BODY, *, once: bool = True) -> str:
     return _send(_status(code) + "[last_Via:]\n" + _reply_headers("[last_CSeq:]") + tail, once=once)
 
 
-def _reply_to_invite(code: int) -> str:
+def _reply_to_invite(code: int, tail: str = _NO_BODY) -> str:
     """To the INVITE, when something else came after it."""
     # The variable ends with a line break of its own.
-    return _send(_status(code) + "[$vias]" + _reply_headers("CSeq: [$cseq] INVITE") + _NO_BODY, once=True)
+    return _send(_status(code) + "[$vias]" + _reply_headers("CSeq: [$cseq] INVITE") + tail, once=True)
 
 
 def _status(code: int) -> str:
