@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 TABLE := -p tests.integration.table -m "" --table
 
-.PHONY: help setup wheel run visit test test-site test-sip check bench bench-attacks bench-site bench-transfer install install-site clean
+.PHONY: help setup wheel run visit test test-site test-sip check bench bench-attacks bench-site bench-transfer bench-readers install install-site clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(HERE)Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ bench-site: setup  ## 2,000 phones at our SIP server and at the package's own co
 
 bench-transfer: setup  ## a visit that is held, transferred and joined by a third: when the visitor is not heard
 	@cd $(HERE) && $(PY) -m tests.bench transfer --report build/bench-transfer.json
+
+bench-readers: setup  ## ten million random bytes into each decoder of card readers and keypads, noise, pulled cables
+	@cd $(HERE) && $(PY) -m tests.bench readers --report build/bench-readers.json
 
 install:  ## install the service on this machine
 	@cd $(HERE) && deploy/install

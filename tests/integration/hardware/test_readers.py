@@ -3,7 +3,6 @@
 import fcntl
 import os
 import queue
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,13 +33,11 @@ from hardware.simulated_readers import (
     rdm6300_frame,
     wiegand_frame,
 )
+from tests.bench.readers import NOISE_RATE, NOISE_SECONDS, make_noise, wait_opened
 
 Figure = Callable[..., None]
 
 TIME_LIMIT = 5.0
-NOISE_SECONDS = 1.0
-NOISE_RATE = 1_000_000
-BURST = 10_000
 
 TAG = Card("em4100", "62E3086CED")
 OTHER_TAG = Card("em4100", "4500C5D1E9")
@@ -105,27 +102,10 @@ def start(tmp_path: Path, said: Listener) -> Iterator[Start]:
             reader = Reader("front", kind, str(link), said.read, said.fault, secret_of=secret_of)
             readers.callback(reader.close)
             if link.exists():
-                opened(link)
+                wait_opened(link)
             return reader
 
         yield begin
-
-
-def opened(link: Path) -> None:
-    """Waits until somebody has locked the port, and a moment more for what he does with it then."""
-    deadline = time.monotonic() + TIME_LIMIT
-    moment = threading.Event()
-    while time.monotonic() < deadline:
-        port = os.open(link, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
-        try:
-            fcntl.flock(port, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            moment.wait(0.05)
-            return
-        finally:
-            os.close(port)
-        moment.wait(0.02)
-    pytest.fail("nobody opens the port")
 
 
 @pytest.fixture
@@ -138,19 +118,6 @@ def port(tmp_path: Path) -> Iterator[SimulatedPort]:
 def chip(tmp_path: Path) -> Iterator[SimulatedPn532]:
     with SimulatedPn532(tmp_path / "reader") as chip:
         yield chip
-
-
-def make_noise(port: SimulatedPort) -> int:
-    """Random bytes, a megabyte a second. Returns how many there were."""
-    noise, clock = random.Random(20), threading.Event()
-    begun, sent = time.monotonic(), 0
-    while (passed := time.monotonic() - begun) < NOISE_SECONDS:
-        if sent < passed * NOISE_RATE:
-            port.send(noise.randbytes(BURST))
-            sent += BURST
-        else:
-            clock.wait(0.002)
-    return sent
 
 
 @pytest.mark.parametrize("kind", FRAMES)
@@ -302,7 +269,7 @@ def test_what_the_listener_raises_harms_nobody(tmp_path: Path, port: SimulatedPo
         raise RuntimeError("no")
 
     reader = Reader("front", "rdm6300", str(tmp_path / "reader"), read, fault)
-    opened(port.link)
+    wait_opened(port.link)
     for number in (TAG.number, OTHER_TAG.number):
         port.send(rdm6300_frame(number))
     assert [said.next(), said.next()] == [TAG, OTHER_TAG]
@@ -367,7 +334,7 @@ def test_it_closes_in_the_middle_of_noise(port: SimulatedPort, start: Start, sai
 def test_a_port_that_takes_no_more_bytes_is_read_and_closed(tmp_path: Path, port: SimulatedPort) -> None:
     said = Listener()
     reader = Reader("front", "keypad", str(tmp_path / "reader"), said.read, said.fault, bad=b"\a" * 200_000)
-    opened(port.link)
+    wait_opened(port.link)
     reader.bad()
     reader.bad()
     port.type("7")

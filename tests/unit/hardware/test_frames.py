@@ -1,6 +1,5 @@
 """Keys and cards out of bytes: the frames of the data sheets, and everything that is none."""
 
-import random
 from collections.abc import Callable
 
 import pytest
@@ -27,7 +26,10 @@ from hardware.frames import (
     rdm6300,
     wiegand,
 )
+from hardware.pn532 import frame
+from hardware.reader import KINDS
 from hardware.simulated_readers import id12la_frame, rdm6300_frame, wiegand_frame
+from tests.bench.readers import ALPHABETS, Asking, Misread, misread
 
 # The example of the RDM630's data sheet; the one that sellers of the EM-18 print; and a tag with 0001217496
 # printed on it, which an RDM6300 reads as 01001293D8 with the checksum 58, or as these 26 bits.
@@ -229,11 +231,25 @@ def test_it_finds_the_card_after_any_garbage_and_a_short_silence(
     assert decoder.receive(SAMPLES[kind], now + QUIET_SECONDS * 1.1)[-len(expected) :] == expected
 
 
-@pytest.mark.parametrize("kind", ["rdm6300", "id12la", "wiegand"])
-def test_random_bytes_are_no_card(kind: str) -> None:
-    decoder, noise = MAKERS[kind](), random.Random(6)
-    for piece in range(100):
-        assert decoder.receive(noise.randbytes(4096), float(piece)) == []
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_million_random_bytes_are_no_card_and_open_nothing(kind: str) -> None:
+    """`make bench-readers` takes ten million."""
+    result = misread(kind, 1_000_000)
+    assert (result.cards, result.grants) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", ALPHABETS)
+def test_the_bytes_of_real_frames_in_random_order_open_nothing(kind: str) -> None:
+    assert misread(kind, 200_000, ALPHABETS[kind]).grants == 0
+
+
+def test_what_is_counted_as_a_grant() -> None:
+    result, known = Misread(), frozenset({"62E3086CED", "4711"})
+    result.count([em4100("62E3086CED"), em4100("4500C5D1E9"), *keys("4711#"), *keys("47"), Garbled()], known)
+    result.count([*keys("11#"), *keys("0815#")], known)
+    assert (result.cards, result.keys, result.grants) == (2, 15, 2)
+    listed = bytes.fromhex("D54B010100040804" + "1DC6A2F3")
+    assert Asking().receive(frame(listed), 1.0) == [Card("iso14443a", "1DC6A2F3")]
 
 
 # A card that is held
