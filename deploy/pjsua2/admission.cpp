@@ -130,14 +130,21 @@ bool may_reply()
  * Answer the datagram's or connection's source. Never what Via names (maddr,
  * sent-by): a stranger would choose whom we query and whom we hit.
  */
-void reply_forbidden(pjsip_rx_data *rdata)
+void reply(pjsip_rx_data *rdata, int code)
 {
+    pjsip_endpoint *endpt = pjsua_get_pjsip_endpt();
     pjsip_tx_data *tdata;
 
-    if (pjsip_endpt_create_response(pjsua_get_pjsip_endpt(), rdata,
-                                    PJSIP_SC_FORBIDDEN, NULL, &tdata)
+    if (pjsip_endpt_create_response(endpt, rdata, code, NULL, &tdata)
         != PJ_SUCCESS)
         return;
+    if (code == PJSIP_SC_METHOD_NOT_ALLOWED) {
+        const pjsip_hdr *allow =
+            pjsip_endpt_get_capability(endpt, PJSIP_H_ALLOW, NULL);
+        if (allow)
+            pjsip_msg_add_hdr(tdata->msg,
+                              (pjsip_hdr*)pjsip_hdr_clone(tdata->pool, allow));
+    }
     pjsip_transport_send(rdata->tp_info.transport, tdata,
                          &rdata->pkt_info.src_addr,
                          rdata->pkt_info.src_addr_len, NULL, NULL);
@@ -154,7 +161,7 @@ pj_bool_t on_rx_request(pjsip_rx_data *rdata)
     ++refusals;
     if ((method == PJSIP_INVITE_METHOD || method == PJSIP_OPTIONS_METHOD) &&
         may_reply())
-        reply_forbidden(rdata);
+        reply(rdata, PJSIP_SC_FORBIDDEN);
     return PJ_TRUE;
 }
 
@@ -203,6 +210,44 @@ pj_bool_t on_rx_response(pjsip_rx_data *rdata)
 
 pjsip_module admission_module;
 
+/*
+ * Requests of who is admitted that nothing in the library takes: news that
+ * nobody asked for (NOTIFY check-sync), methods that are unknown. Without an
+ * answer each would come eleven times.
+ */
+pj_bool_t on_rx_leftover(pjsip_rx_data *rdata)
+{
+    const pjsip_method *method = &rdata->msg_info.msg->line.req.method;
+
+    if (method->id == PJSIP_ACK_METHOD)
+        return PJ_FALSE;
+    if (method->id == PJSIP_CANCEL_METHOD)
+        reply(rdata, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
+    else if (!pj_stricmp2(&method->name, "NOTIFY") ||
+             !pj_stricmp2(&method->name, "SUBSCRIBE"))
+        reply(rdata, PJSIP_SC_BAD_EVENT);
+    else
+        reply(rdata, PJSIP_SC_METHOD_NOT_ALLOWED);
+    return PJ_TRUE;
+}
+
+/* A 415 to a MESSAGE names what would be taken (RFC 3261 section 21.4.13). */
+pj_status_t on_tx_response(pjsip_tx_data *tdata)
+{
+    const pjsip_cseq_hdr *cseq = PJSIP_MSG_CSEQ_HDR(tdata->msg);
+    pjsip_accept_hdr *accept;
+
+    if (tdata->msg->line.status.code != PJSIP_SC_UNSUPPORTED_MEDIA_TYPE ||
+        !cseq || pj_stricmp2(&cseq->method.name, "MESSAGE"))
+        return PJ_SUCCESS;
+    accept = pjsip_accept_hdr_create(tdata->pool);
+    accept->values[accept->count++] = pj_str((char*)"text/plain");
+    pjsip_msg_add_hdr(tdata->msg, (pjsip_hdr*)accept);
+    return PJ_SUCCESS;
+}
+
+pjsip_module leftover_module;
+
 } // namespace
 
 void Admission::set(const StringVector &peers) PJSUA2_THROW(Error)
@@ -244,6 +289,14 @@ void Admission::watch() PJSUA2_THROW(Error)
     admission_module.on_rx_response = &on_rx_response;
     PJSUA2_CHECK_EXPR( pjsip_endpt_register_module(pjsua_get_pjsip_endpt(),
                                                    &admission_module) );
+    pj_bzero(&leftover_module, sizeof(leftover_module));
+    leftover_module.name = pj_str((char*)"mod-leftover");
+    leftover_module.id = -1;
+    leftover_module.priority = PJSIP_MOD_PRIORITY_APPLICATION + 99;
+    leftover_module.on_rx_request = &on_rx_leftover;
+    leftover_module.on_tx_response = &on_tx_response;
+    PJSUA2_CHECK_EXPR( pjsip_endpt_register_module(pjsua_get_pjsip_endpt(),
+                                                   &leftover_module) );
 }
 
 } // namespace pj

@@ -20,6 +20,9 @@ namespace pj
  * address, or from the one that the request went to; a 401 or 407 only from the
  * former, for nobody else may ask for the password.
  *
+ * A request of who is admitted that no part of the library takes is answered
+ * with 489 (news and subscriptions) or 405: silence would bring it again.
+ *
  * Nobody is admitted until set() or open() is called. The list belongs to the
  * process: it may be given before libCreate() (so that there is no moment
  * without it) and outlives libDestroy(). All of this may be called in any

@@ -237,7 +237,8 @@ def test_what_is_not_taken(served: Served) -> None:
     station, server = served(more=PERMIT)
     assert write(server, "5#").code == 200
     assert write(server, "5#", who="flat2").code == 403
-    assert write(server, "<b>5#</b>", "text/html").code == 415
+    unknown = write(server, "<b>5#</b>", "text/html")
+    assert (unknown.code, unknown.header("Accept")) == (415, "text/plain")
     assert write(server, "5#", "application/octet-stream").code == 415
     assert write(server, "x" * 1001).code == 413
     assert write(server, "x" * 1000).code == 200

@@ -15,6 +15,7 @@ from deploy.demo.stranger import Reply
 from tests.integration.site.test_presence import Watcher
 from tests.integration.site.wire import wait_request
 from tests.integration.station.conftest import Door, Flat, Served
+from tests.integration.station.test_incoming import untouched
 
 PRESENCE = "presence = true\n"
 
@@ -113,3 +114,33 @@ def test_a_server_without_presence(served: Served, code: int) -> None:
     server.take()
     station.wait_event("CallAnswered")
     assert not station.status()["faults"]
+
+
+@pytest.mark.item(
+    9, "a NOTIFY check-sync is refused, and so is other news: nothing changes", "scripted server"
+)
+@pytest.mark.parametrize("event", ["check-sync;reboot=true", "check-sync", "resync", "presence"])
+def test_news_that_nobody_asked_for(served: Served, event: str) -> None:
+    station, server = served()
+    process = station.program.pid
+    reply = server.ask(
+        "NOTIFY", f"sip:door@{server.target}", {"Event": event, "Subscription-State": "active"}
+    )
+    assert reply.code == 489, reply.text
+    assert station.program.running
+    assert station.program.pid == process
+    assert "stopped" not in station.program.tail(1000)
+    assert untouched(station)
+
+
+@pytest.mark.item(
+    10, "what the station does not know is answered, not passed over in silence", "scripted server"
+)
+def test_requests_that_nothing_takes(served: Served) -> None:
+    station, server = served()
+    to = f"sip:door@{server.target}"
+    for method, code in (("PUBLISH", 405), ("REGISTER", 405), ("WHATEVER", 405), ("SUBSCRIBE", 489)):
+        reply = server.ask(method, to, {"Event": "dialog"})
+        assert reply.code == code, reply.text
+        assert method == "SUBSCRIBE" or "INVITE" in reply.header("Allow")
+    assert untouched(station)
