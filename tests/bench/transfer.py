@@ -48,7 +48,7 @@ def measure(folder: Path) -> Iterator[Row]:
         first, second = (_softphone(folder, site, user, parts) for user in ("flat1", "flat2"))
         third = parts.enter_context(Phone(folder / "flat3", site.account("flat3"), records=True))
         third.wait_registered()
-        done = _visit(site, station, card, _street(folder), first, second, third)
+        done = _visit(site, station, card, street(folder), first, second, third)
     yield from _rows(done, *(heard(each) for each in (_record(first), _record(second), third.recording())))
 
 
@@ -136,6 +136,8 @@ def heard(recording: Path) -> list[float]:
     """Which moments of the street are in a recording, in seconds from its beginning, in the order heard."""
     sound, rate = wave(recording)
     size, hop = round(WINDOW_SECONDS * rate), round(HOP_SECONDS * rate)
+    if len(sound) < size:
+        return []
     frames = np.lib.stride_tricks.sliding_window_view(sound, size)[::hop]
     loud = np.sqrt((frames**2).mean(axis=1)) > QUIETEST
     power = np.abs(np.fft.rfft(frames * np.hanning(size), 4 * size)) ** 2
@@ -149,7 +151,8 @@ def heard(recording: Path) -> list[float]:
     return [float(moment) for moment in moments]
 
 
-def _street(folder: Path) -> Path:
+def street(folder: Path) -> Path:
+    """A WAV file of the sound of the street."""
     path = folder / "street.wav"
     rise = f"{LOWEST_HERTZ:g}:{HIGHEST_HERTZ:g}"
     shape = ["-r", str(RATE), "-b", "16", "-c", "1", str(path), "synth", str(STREET_SECONDS), "sine", rise]

@@ -19,7 +19,7 @@ from tests.integration.servers import TwoServers
 
 Figure = Callable[..., None]
 
-USERS = {"door": "door-secret", "flat1": "flat1-secret", "flat2": "flat2-secret"}
+USERS = {"door": "door-secret", "flat1": "flat1-secret", "flat2": "flat2-secret", "room": "room-secret"}
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from deploy.demo.focus import Focus
 from deploy.demo.linphone import Linphone
 from deploy.demo.program import wait_until
 from deploy.demo.scenarios import answers, answers_and_leaves, refers
 from deploy.demo.site import Site
+from deploy.demo.sound import VirtualCard
 from deploy.demo.station import Station
 from deploy.demo.stranger import Stranger, proof
 from tests.bench import transfer
@@ -240,3 +242,33 @@ def test_a_second_resident_joins_and_the_first_leaves(door: Door, flat: Flat, si
     assert station.status()["call"]["peer"] == site.uri("flat2")
     before = sent(station)
     assert wait_until(lambda: sent(station) > before + 10, 2.0), "the visitor is still heard"
+
+
+@pytest.mark.item(
+    5,
+    "a second resident by a conference server: REFER of the door to the room",
+    "focus on pjsua2, baresip x 2",
+)
+def test_a_conference_server_takes_the_visitor_and_two_residents(
+    door: Door, flat: Flat, site: Site, parts: ExitStack, tmp_path: Path
+) -> None:
+    card = parts.enter_context(VirtualCard(tmp_path / "card"))
+    room = parts.enter_context(Focus(tmp_path / "focus", site.account("room")))
+    station = door(device="door", environment=card.environment)
+    first, second = flat(records=True), flat("flat2", records=True)
+    talking(station, first)
+    first.transfer(site.uri("room"))
+    station.wait_event("CallTransferred", to=site.uri("room"))
+    station.wait_event("CallAnswered")
+    for phone in (first, second):
+        mark = room.mark
+        phone.dial(site.uri("room"))
+        phone.wait_established()
+    room.wait_for("in: 3", 5.0, mark)
+    card.say(transfer.street(tmp_path))
+    both = (first.recording(), second.recording())
+    assert wait_until(lambda: min(len(transfer.heard(each)) for each in both) > 100, 15.0, pause=0.5), both
+    assert station.status()["call"]["peer"] == site.uri("room")
+    first.hang_up()
+    second.press_digits("5")
+    assert station.status()["state"] == "talking"
