@@ -11,6 +11,7 @@ PJSIP_INV_STATE_DISCONNECTED: int
 PJSIP_INV_STATE_EARLY: int
 PJSIP_ROLE_UAC: int
 PJSIP_SC_ACCEPTED: int
+PJSIP_SC_BAD_EVENT: int
 PJSIP_SC_DECLINE: int
 PJSIP_SC_FORBIDDEN: int
 PJSIP_SC_INTERNAL_SERVER_ERROR: int
@@ -263,6 +264,9 @@ class DeferredResponse:
 
 class SendResponseParam:
     deferredResponse: DeferredResponse
+    code: int
+
+class OnIncomingSubscribeParam:
     code: int
 
 class OnInstantMessageParam:

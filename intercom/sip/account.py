@@ -56,6 +56,10 @@ class Account(pj.Account):
         self.registrant.offered(self, prm.callId, prm.rdata.wholeMsg)
 
     @guarded
+    def onIncomingSubscribe(self, prm: pj.OnIncomingSubscribeParam) -> None:
+        prm.code = pj.PJSIP_SC_BAD_EVENT  # watchers ask the server, which is told
+
+    @guarded
     def onInstantMessage(self, prm: pj.OnInstantMessageParam) -> None:
         answer = pj.SendResponseParam()
         answer.deferredResponse = pj.DeferredResponse(prm)

@@ -63,6 +63,8 @@ SILENCE_SECONDS = 2.0
 """How long a server may be silent to a call while there is another. It was sent three times by then."""
 WATCH_SECONDS = 0.5
 """How often a call is asked whether sound comes. There is a call then, and the thread awake for its sound."""
+REFUSED_SECONDS = 60.0
+"""How long refused messages are only counted after they were told: senders must not fill the log."""
 MOVE_SECONDS = 1.0
 """How long a call that could not be sent waits for another server."""
 
@@ -129,6 +131,8 @@ class Engine:
         self._unheard: dict[int, _Unheard] = {}
         self._unanswered: dict[tuple[str, str], list[int]] = {}
         self._admitted: set[Server] = set()
+        self._refused_messages = 0
+        self._tell_refused_at = 0.0
         self._registrants = {
             account.name: Registrant(self, config.name, account, later) for account in config.accounts
         }
@@ -560,7 +564,11 @@ class Engine:
         if status == ACCEPTED:
             self.tell(MessageReceived(named[-1], prm.msgBody, self._is_secure(prm.rdata.srcAddress)))
         else:
-            log.info("refused a message from %s: %d", ", ".join(named), status)
+            self._refused_messages += 1
+            if time.monotonic() >= self._tell_refused_at:
+                said = "refused %d messages, the last one from %s: %d"
+                log.info(said, self._refused_messages, ", ".join(named), status)
+                self._refused_messages, self._tell_refused_at = 0, time.monotonic() + REFUSED_SECONDS
         return status
 
     def _is_secure(self, source: str) -> bool:
