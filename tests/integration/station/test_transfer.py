@@ -227,14 +227,20 @@ def test_the_visitor_is_heard_through_three_telephones(tmp_path: Path, figure: F
         figure(row.name, row.value, row.unit, row.limit)
 
 
-@pytest.mark.item(5, "a second resident joins, and either may leave", "baresip x 2")
-def test_a_second_resident_joins_and_the_first_leaves(door: Door, flat: Flat, site: Site) -> None:
-    station, first, second = door(more=transfer.JOIN.replace("flat3", "flat2")), flat(), flat("flat2")
+@pytest.mark.item(5, "a second resident joins: both are heard, and either may leave", "baresip x 2")
+def test_a_second_resident_joins_and_the_first_leaves(
+    door: Door, flat: Flat, site: Site, tmp_path: Path
+) -> None:
+    station = door(more=transfer.JOIN.replace("flat3", "flat2"))
+    first, second = flat(records=True), flat("flat2", speaks=transfer.street(tmp_path))
     talking(station, first)
     second.dial(site.uri("door"))
     second.wait_established()
     assert station.wait_action("Mix")["calls"] == [1, -1]
     assert station.status()["call"]["others"] == [{"id": -1, "peer": site.uri("flat2")}]
+    assert wait_until(lambda: len(transfer.heard(first.recording())) > 50, 10.0, pause=0.2), (
+        "1 s of the second"
+    )
     second.press_digits("5#")
     station.wait_event("StrikeMoved", released=True)
     first.hang_up()
