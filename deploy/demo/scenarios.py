@@ -13,6 +13,7 @@ _REASONS = {
     180: "Ringing",
     183: "Session Progress",
     300: "Multiple Choices",
+    380: "Alternative Service",
     480: "Temporarily Unavailable",
     486: "Busy Here",
     487: "Request Terminated",

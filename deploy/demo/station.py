@@ -35,20 +35,23 @@ def settings(
     codes: Sequence[str] = ("5#",),
     release_seconds: float = 2.0,
     protection: str = "",
+    plan: str = "",
     more: str = "",
 ) -> str:
     """The text of a settings file for the simulated board.
 
     Args:
         account: who the station is; its password is expected in `door.secret` beside the file.
-        ring: what the button `bell` rings: addresses and seconds.
+        ring: what the button `bell` rings, one after another: addresses and seconds.
         device: of the sound.
         codes: DTMF codes of the door `front`.
         release_seconds: how long they open it.
         protection: further keys of the account, as TOML: whom to believe over TLS, and what becomes of sound.
+        plan: further keys of the button, as TOML; if it has `ring` it takes the place of ours.
         more: further tables, as TOML.
     """
     targets = ", ".join(f"{{ to = {json.dumps(to)}, seconds = {seconds} }}" for to, seconds in ring)
+    own = "" if "ring = " in plan.partition("[[")[0] else f"ring = [{targets}]\n"
     known = ", ".join(f"{{ dtmf = {json.dumps(code)} }}" for code in codes)
     return f"""\
 [station]
@@ -64,8 +67,7 @@ password_file = "door.secret"
 [[button]]
 name = "bell"
 pin = {BUTTON_PIN}
-ring = [{targets}]
-
+{own}{plan}
 [[lamp]]
 name = "status"
 pin = {LAMP_PIN}

@@ -39,11 +39,12 @@ def door(tmp_path: Path, site: Site, parts: ExitStack) -> Door:
         more: str = "",
         device: str = "none",
         protection: str = "",
+        plan: str = "",
         environment: dict[str, str] | None = None,
     ) -> Station:
         account = site.account("door", "tcp" if transport == "tcp" else "udp")
         targets = ring or [(site.uri("flat1"), 20)]
-        text = settings(account, targets, device=device, protection=protection, more=more)
+        text = settings(account, targets, device=device, protection=protection, plan=plan, more=more)
         station = parts.enter_context(Station(tmp_path / "door", USERS["door"], text, environment))
         station.wait_registered()
         return station
