@@ -121,11 +121,11 @@ def _rows(
         "s",
         1.0,
     )
-    yield Row("the second telephone: longest hole, while a third joins", _hole(at_second), "s", 0.25)
+    yield Row("the second telephone: longest hole, while a third joins", _hole(at_second), "s", 0.5)
     yield Row(
         "a third joins: until it is heard there", at_third[0] - last - (done.joined - done.asked), "s", 1.0
     )
-    yield Row("the third telephone: longest hole, while the second leaves", _hole(at_third), "s", 0.25)
+    yield Row("the third telephone: longest hole, while the second leaves", _hole(at_third), "s", 0.5)
 
 
 def _record(phone: Linphone) -> Path:

@@ -71,8 +71,17 @@ def test_the_resident_holds_and_comes_back(door: Door, flat: Flat) -> None:
 
 
 @pytest.mark.item(5, "hold by sendonly, inactive, 0.0.0.0, in re-INVITE and UPDATE; a code opens", "SIPp")
-@pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
-@pytest.mark.parametrize("how", ["sendonly", "inactive", "0.0.0.0"])
+@pytest.mark.parametrize(
+    ("how", "method"),
+    [
+        ("sendonly", "INVITE"),
+        ("inactive", "UPDATE"),
+        ("0.0.0.0", "INVITE"),
+        pytest.param("sendonly", "UPDATE", marks=pytest.mark.long),
+        pytest.param("inactive", "INVITE", marks=pytest.mark.long),
+        pytest.param("0.0.0.0", "UPDATE", marks=pytest.mark.long),
+    ],
+)
 def test_every_way_to_hold(door: Door, scripted: Scripted, method: str, how: str) -> None:
     phone = scripted(
         answers(

@@ -120,8 +120,8 @@ def test_the_bell_rings_again_when_the_first_has_left_for_nothing(
     [
         "<sip:premium@bad.example>",
         "<sip:flat2@site.example?Route=%3Csip:127.0.0.2%3E>",
-        "<tel:+49900123>",
-        "nonsense <>",
+        pytest.param("<tel:+49900123>", marks=pytest.mark.long),
+        pytest.param("nonsense <>", marks=pytest.mark.long),
     ],
 )
 def test_a_visitor_is_not_sent_anywhere(door: Door, scripted: Scripted, target: str) -> None:
@@ -250,6 +250,7 @@ def test_a_second_resident_joins_and_the_first_leaves(
     assert wait_until(lambda: sent(station) > before + 10, 2.0), "the visitor is still heard"
 
 
+@pytest.mark.long
 @pytest.mark.item(
     5,
     "a second resident by a conference server: REFER of the door to the room",
