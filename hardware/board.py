@@ -15,7 +15,7 @@ from gpiozero import Factory, GPIOPinInUse, PinInvalidPin
 
 from hardware.button import Button
 from hardware.lamp import Lamp
-from hardware.strike import Strike
+from hardware.strike import Strikes
 
 BOARDS = Path(__file__).parent / "boards"
 
@@ -176,21 +176,6 @@ class PanelFault(OSError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class DoorWiring:
-    """How a strike is wired.
-
-    Attributes:
-        pin: BCM number.
-        limit_seconds: the longest time it is energised without a break.
-        active_high: False when a low pin energises it.
-    """
-
-    pin: int
-    limit_seconds: float
-    active_high: bool = True
-
-
 class LampState(TypedDict):
     """A lamp in the snapshot."""
 
@@ -223,16 +208,16 @@ P = TypeVar("P", bound=_Part)
 class Panel:
     """Everything on the door. Every method may be called from any thread; only `close` waits.
 
-    Opens the strikes first, so that they are driven to locked, then the lamps, then the buttons. Parts that
-    cannot be used are left out and listed in `faults`.
+    Opens the lamps, then the buttons; the strikes are the guardian's, and `Strikes` reports their faults.
+    Other parts that cannot be used are left out and listed in `faults`.
 
     Args:
         description: the board, for its reserved pins.
         buttons: name to BCM pin.
         lamps: name to BCM pin.
-        doors: name to wiring.
+        doors: name to BCM pin, which is left alone.
         on_edge: `on_edge(button, pressed)`, on gpiozero's thread, see `Button`.
-        on_strike: `on_strike(door, released)`, on any thread, see `Strike`.
+        strikes: the doors, closed with the panel; None leaves them to others.
         pin_factory: where the pins come from; stays open when the panel is closed.
     """
 
@@ -241,25 +226,23 @@ class Panel:
         description: BoardDescription,
         buttons: Mapping[str, int],
         lamps: Mapping[str, int],
-        doors: Mapping[str, DoorWiring],
+        doors: Mapping[str, int],
         on_edge: Callable[[str, bool], None],
-        on_strike: Callable[[str, bool], None],
+        strikes: Strikes | None,
         pin_factory: Factory,
     ) -> None:
         self.faults: list[PanelFault] = []
         self._taken = {pin: f"is reserved for {purpose}" for pin, purpose in description.reserved.items()}
         self._open_parts = ExitStack()
 
-        def strike(name: str, pin: int) -> Strike:
-            door = doors[name]
-            return Strike(name, pin, door.limit_seconds, pin_factory, door.active_high, on_strike)
-
-        self._strikes = self._open("door", {name: door.pin for name, door in doors.items()}, strike)
+        self._taken |= {pin: f"is already used by door {name!r}" for name, pin in doors.items()}
+        self._strikes = strikes
         self._lamps = self._open("lamp", lamps, lambda name, pin: Lamp(name, pin, pin_factory))
         self._buttons = self._open(
             "button", buttons, lambda name, pin: Button(name, pin, on_edge, pin_factory)
         )
-        self._open_parts.callback(self.lock_all)
+        if strikes is not None:
+            self._open_parts.callback(strikes.close)
 
     def show(self, pattern: str) -> None:
         """Shows a pattern of `lamp.PATTERNS` on all lamps.
@@ -270,50 +253,18 @@ class Panel:
         for lamp in self._lamps.values():
             lamp.show(pattern)
 
-    def release(self, door: str, seconds: float) -> None:
-        """Releases a door, see `Strike.release`.
-
-        Raises:
-            KeyError: there is no such door.
-            PanelFault: the door cannot be used.
-            ValueError: `seconds` is not above 0.
-        """
-        self._strike(door).release(seconds)
-
-    def lock(self, door: str) -> None:
-        """Locks a door.
-
-        Raises:
-            KeyError: there is no such door.
-            PanelFault: the door cannot be used.
-        """
-        self._strike(door).lock()
-
-    def lock_all(self) -> None:
-        """Locks every door, also when locking one of them fails."""
-        with ExitStack() as each:
-            for strike in self._strikes.values():
-                each.callback(strike.lock)
-
     def snapshot(self) -> PanelState:
         """What the parts in use do at this moment; ready for JSON."""
+        released = {} if self._strikes is None else self._strikes.released
         return {
             "buttons": {name: button.is_pressed for name, button in self._buttons.items()},
             "lamps": {name: {"pattern": lamp.pattern, "lit": lamp.lit} for name, lamp in self._lamps.items()},
-            "doors": {
-                name: {"released": strike.released, "contact": None} for name, strike in self._strikes.items()
-            },
+            "doors": {name: {"released": open_, "contact": None} for name, open_ in released.items()},
         }
 
     def close(self) -> None:
-        """Locks every door, then closes the parts in reverse order. May be called twice."""
+        """Lets go of the doors, which locks them, then closes the parts in reverse. May be called twice."""
         self._open_parts.close()
-
-    def _strike(self, door: str) -> Strike:
-        for fault in self.faults:
-            if fault.part == f"door {door!r}":
-                raise PanelFault(fault.part, fault.pin, fault.reason)
-        return self._strikes[door]
 
     def _open(self, kind: str, pins: Mapping[str, int], make: Callable[[str, int], P]) -> dict[str, P]:
         opened: dict[str, P] = {}

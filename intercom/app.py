@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import functools
 import gc
-import json
 import logging
 import signal
 from collections import Counter
@@ -15,9 +14,10 @@ from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 
-from hardware.board import DoorWiring, Panel, PanelFault, load_board
+from hardware.board import Panel, load_board
 from hardware.pins import PinsUnavailable, open_pin_factory
 from hardware.simulator import SimulatedPins
+from hardware.strike import FEED_SECONDS, OwnGuardian, StrikeFault, Strikes, SystemGuardian, lock_all
 from intercom import __version__
 from intercom.core.access import caller_of, may_talk
 from intercom.core.actions import (
@@ -63,12 +63,12 @@ from intercom.sip.line import Line
 from intercom.sip.outbox import Outbox
 from intercom.sip.wire import address_of
 from intercom.system.notify import notify, watchdog_seconds
+from intercom.system.places import GUARDIAN, guardian_socket
 
 log = logging.getLogger(__name__)
 
 RINGING, OK = 180, 200
 PUSH_SECONDS = 0.05
-WIRING = {"__all__": {"name", "pin", "release_seconds", "active_high"}}
 
 
 class Station:
@@ -87,9 +87,11 @@ class Station:
         self._settings_file = settings_file
         self._socket = socket
         self._journal_file = journal
-        self._kept = kept_wiring(journal)
         self._counters: Counter[str] = Counter()
         self._panel: Panel | None = None
+        self._strikes: Strikes | None = None
+        self._newest: dict[str, int] = {}
+        self._feed: asyncio.TimerHandle | None = None
         self._pins: object = None
         self._death = ""
 
@@ -102,9 +104,10 @@ class Station:
         # Automatic collection could run on any thread and destroy a pjsua2 object there, which aborts the
         # process: the SIP thread collects.
         gc.disable()
-        self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._end: asyncio.Future[int] = self._loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._finish, 0)
+            self._loop.add_signal_handler(number, self._finish, 0)
         self._runtime = Runtime(policy(self._settings), self._perform)
         async with AsyncExitStack() as parts:
             parts.callback(self._runtime.close)
@@ -179,30 +182,27 @@ class Station:
             return
         parts.callback(pins.close)
         self._pins = pins
-        self._keep_wiring()
+        # Simulated strikes are nobody's but ours, unless a guardian for them is named.
+        own = board.gpio == "mock" and guardian_socket() == GUARDIAN
+        self._strikes = Strikes(
+            [door.name for door in settings.door],
+            OwnGuardian(self._settings_file) if own else SystemGuardian(guardian_socket()),
+            self._strike_moves,
+            lambda door, fault: self._runtime.post_from_thread(HealthChanged(f"door {door!r}", fault)),
+        )
         self._panel = Panel(
             board,
             {button.name: button.pin for button in settings.button},
             {lamp.name: lamp.pin for lamp in settings.lamp},
-            _wirings(settings),
+            {door.name: door.pin for door in settings.door},
             lambda name, down: self._runtime.post_from_thread(ButtonDown(name) if down else ButtonUp(name)),
-            lambda name, released: self._runtime.post_from_thread(StrikeMoved(name, released)),
+            self._strikes,
             pins,
         )
         parts.callback(self._panel.close)
         for fault in self._panel.faults:
             self._runtime.post(HealthChanged(fault.part, f"pin {fault.pin} {fault.reason}"))
         self._panel.show(lamp_of(self._runtime.state).value)
-
-    def _keep_wiring(self) -> None:
-        """Keep the settings of a good start for the stop hook: they may be half edited when it runs."""
-        try:
-            self._kept.parent.mkdir(parents=True, exist_ok=True)
-            new = self._kept.with_suffix(".new")
-            new.write_text(self._settings.model_dump_json(include={"station": True, "door": WIRING}))
-            new.replace(self._kept)
-        except OSError as error:
-            log.warning("the doors' wiring is not kept for the stop hook: %s", error)
 
     def _line_config(self) -> LineConfig:
         settings, file = self._settings, self._settings_file
@@ -310,20 +310,33 @@ class Station:
 
     def _move_strike(self, door: str, seconds: float | None) -> None:
         """Release a strike for some seconds, or lock it; one that cannot be driven is a fault, not an end."""
-        if self._panel is None:
+        if self._strikes is None:
+            return
+        if seconds is None:
+            self._strikes.lock(door)
             return
         try:
-            if seconds is None:
-                self._panel.lock(door)
-            else:
-                self._panel.release(door, seconds)
-        except PanelFault as fault:
-            self._runtime.post_from_thread(HealthChanged(fault.part, f"pin {fault.pin} {fault.reason}"))
+            self._newest[door] = self._strikes.release(door, seconds)
+        except StrikeFault as fault:
+            log.warning("door %r was not released: %s", door, fault)
+            self._runtime.post_from_thread(StrikeMoved(door, False))
+        else:
+            self._feed_guardian()
 
+    def _feed_guardian(self) -> None:
+        """Tell the guardian from this loop that the loop lives, as long as a door is released."""
+        if self._feed is not None:
+            self._feed.cancel()
+        again = self._strikes is not None and self._strikes.feed()
+        self._feed = self._loop.call_later(FEED_SECONDS, self._feed_guardian) if again else None
 
-def kept_wiring(journal: Path) -> Path:
-    """Where the wiring of the last good start is kept: beside the journal."""
-    return journal.with_name("doors.json")
+    def _strike_moves(self, door: str, released: bool, number: int) -> None:
+        self._loop.call_soon_threadsafe(self._strike_moved, door, released, number)
+
+    def _strike_moved(self, door: str, released: bool, number: int) -> None:
+        """Take the guardian's word; on a release before the newest one it comes too late."""
+        if released or number == self._newest.get(door, number):
+            self._runtime.post(StrikeMoved(door, released))
 
 
 def _acquaintances(settings: Settings) -> tuple[frozenset[str], frozenset[str]]:
@@ -363,33 +376,16 @@ def board_mistakes(settings: Settings, path: Path) -> list[Mistake]:
     ]
 
 
-def lock_doors(settings: Settings | None, kept: Path) -> list[str]:
-    """Drive every strike to locked, without the service. Returns what could not be driven.
+def lock_doors(path: Path) -> int:
+    """Lock every strike, by the guardian or, where there is none, by its program; returns its exit code.
 
     Args:
-        settings: as they are now; None if they are wrong, for those of the last good start.
-        kept: where the service keeps these.
+        path: the settings.
     """
+    from hardware import guardian  # another program's
+
     try:
-        if settings is None:
-            wiring = json.loads(kept.read_text())
-            name = wiring["station"]["board"]
-            doors = {
-                door["name"]: DoorWiring(door["pin"], door["release_seconds"], door["active_high"])
-                for door in wiring["door"]
-            }
-        else:
-            name, doors = settings.station.board, _wirings(settings)
-        board = load_board(name)
-        pins = open_pin_factory(board)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return [f"the strikes cannot be locked: {error}"]
-    panel = Panel(board, {}, {}, doors, lambda name, down: None, lambda name, released: None, pins)
-    faults = [str(fault) for fault in panel.faults]
-    panel.close()
-    pins.close()
-    return faults
-
-
-def _wirings(settings: Settings) -> dict[str, DoorWiring]:
-    return {door.name: DoorWiring(door.pin, door.release_seconds, door.active_high) for door in settings.door}
+        lock_all(SystemGuardian(guardian_socket()))
+    except OSError:
+        return guardian.main(["--lock", str(path)])
+    return 0

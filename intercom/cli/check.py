@@ -25,7 +25,7 @@ from intercom.cli.step import Found, Step, within
 from intercom.control import client
 from intercom.settings.loading import Mistake, WrongSettings, load, read_password
 from intercom.settings.schema import Account, Settings
-from intercom.system.places import control_socket, settings_file
+from intercom.system.places import control_socket, guardian_socket, settings_file
 
 if TYPE_CHECKING:
     from gpiozero import Factory
@@ -177,20 +177,33 @@ def _pins(settings: Settings) -> Iterator[Step]:
 
 
 def panel(settings: Settings, board: "BoardDescription", pins: "Factory") -> Iterator[Step]:
-    """Open every part of the door for a moment, the strikes locked, and say how each is."""
-    from hardware.board import DoorWiring, Panel
+    """Open every lamp and button for a moment, ask the guardian for the doors, and say how each is."""
+    from hardware.board import Panel
 
-    doors = {
-        door.name: DoorWiring(door.pin, door.release_seconds, door.active_high) for door in settings.door
-    }
+    doors = {door.name: door.pin for door in settings.door}
     buttons = {button.name: button.pin for button in settings.button}
     lamps = {lamp.name: lamp.pin for lamp in settings.lamp}
-    with closing(
-        Panel(board, buttons, lamps, doors, lambda name, down: None, lambda name, released: None, pins)
-    ) as opened:
+    with closing(Panel(board, buttons, lamps, doors, lambda name, down: None, None, pins)) as opened:
         faults = {fault.part: f"pin {fault.pin} {fault.reason}" for fault in opened.faults}
         held = opened.snapshot()["buttons"]
+    if board.gpio != "mock":
+        faults |= _door_faults(settings)
     yield from _parts(settings, faults, held, "")
+
+
+def _door_faults(settings: Settings) -> dict[str, str]:
+    from hardware.strike import SystemGuardian, look
+
+    socket = guardian_socket()
+    try:
+        known = look(SystemGuardian(socket))
+    except OSError as error:
+        known = dict.fromkeys(
+            (door.name for door in settings.door), f"its guardian is not there: {error.strerror or error}"
+        )
+    unknown = "its guardian does not know it: are its settings older?"
+    faults = {door.name: known.get(door.name, unknown) for door in settings.door}
+    return {f"door {name!r}": fault for name, fault in faults.items() if fault}
 
 
 def _service_pins(settings: Settings, status: Status) -> Iterator[Step]:
@@ -225,6 +238,10 @@ def _pins_remedy(fault: str) -> str:
 def _pin_remedy(fault: str) -> str:
     if "another program" in fault:
         return "end the program that holds it: sudo gpioinfo names it"
+    if "guardian" in fault:
+        return "sudo systemctl restart intercom-guardian, and look at journalctl -u intercom-guardian"
+    if "rests" in fault:
+        return "wait for a minute; duty_percent says how much the strike bears"
     return "use another pin, see the wiring of the board in hardware/boards"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from intercom.cli.main import FAILED, WRONG, config_option, fail, socket_option
+from intercom.cli.main import WRONG, config_option, fail, socket_option
 from intercom.settings.loading import Mistake, WrongSettings, load
 from intercom.system.places import control_socket, journal_file, settings_file
 
@@ -54,21 +54,18 @@ def run(config: Path | None, socket: Path | None) -> None:
 @click.command()
 @config_option
 def lock(config: Path | None) -> None:
-    """Drive every strike to locked and end. For the unit's stop hook, when the service was killed.
+    """Have the guardian lock every strike; without a guardian drive them to locked, and end.
 
-    Wrong settings are told, and the wiring of the last good start is used.
+    Wrong settings are told.
     """
-    settings = None
+    path = config or settings_file()
     try:
-        settings = load(config or settings_file(), secrets=False)
+        load(path, secrets=False)
     except WrongSettings as wrong:
         _tell(wrong.mistakes)
-    from intercom.app import kept_wiring, lock_doors
+    from intercom.app import lock_doors
 
-    faults = lock_doors(settings, kept_wiring(journal_file()))
-    for fault in faults:
-        click.echo(f"intercom: {fault}", err=True)
-    sys.exit(0 if not faults else FAILED if settings else WRONG)
+    sys.exit(lock_doors(path))
 
 
 def log_to_stderr() -> None:

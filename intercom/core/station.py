@@ -159,8 +159,12 @@ def _handle(state: State, event: Event, now: float, policy: Policy) -> Result:
             return _digit(state, call, digit, now, policy)
         case MessageReceived(peer, text, secure):
             return _message(state, peer, text, secure, now, policy)
-        case StrikeMoved():
-            return state, ()  # told for those who watch; the deadline in the state decides
+        case StrikeMoved(door, released):
+            if released or door not in state.released:
+                return state, ()  # told for those who watch
+            # The guardian has locked it early, or never released it: it is not shown as open.
+            still = {name: until for name, until in state.released.items() if name != door}
+            return replace(state, released=still), (Lock(door),)
         case HealthChanged(part, fault):
             others = {name: why for name, why in state.faults.items() if name != part}
             return replace(state, faults=others if fault is None else others | {part: fault}), ()

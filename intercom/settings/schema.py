@@ -309,14 +309,28 @@ class DtmfCode(_Section):
 
 
 class Door(_Section):
-    """A door strike: for how long it is released, and by which codes."""
+    """A door strike: for how long it is released, how it is wired, and by which codes.
+
+    The guardian (`hardware/guardian.py`) reads its part of it for itself, with the same defaults.
+    """
 
     name: Name
     pin: Pin
     release_seconds: Annotated[float, Field(ge=0.2, le=60)] = 5
     active_high: bool = True
+    energise_to: Literal["open", "lock"] = "open"
+    duty_percent: Annotated[float, Field(gt=0, le=100)] | None = None
     open_by_message: bool = False
     codes: Annotated[list[DtmfCode], Field(max_length=100)] = []
+
+    @model_validator(mode="after")
+    def _bears_it(self) -> Self:
+        if self.duty_percent is not None:
+            if self.energise_to == "lock":
+                raise ValueError("duty_percent is for a strike that is energised to open")
+            if self.duty_percent * 0.6 < self.release_seconds:
+                raise ValueError("one release takes more than duty_percent of a minute")
+        return self
 
 
 class Message(_Section):

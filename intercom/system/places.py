@@ -6,6 +6,7 @@ from pathlib import Path
 
 SETTINGS = Path("/etc/intercom/intercom.toml")
 RUNNING = Path("/run/intercom")
+GUARDIAN = Path("/run/intercom-guardian/guardian.sock")
 
 
 def settings_file() -> Path:
@@ -24,6 +25,11 @@ def control_socket() -> Path:
             os.environ.get("XDG_RUNTIME_DIR", f"{tempfile.gettempdir()}/intercom-{os.getuid()}"), "intercom"
         )
     return folder / "control.sock"
+
+
+def guardian_socket() -> Path:
+    """The socket of the doors' guardian: `$INTERCOM_GUARDIAN`, else the system's."""
+    return Path(os.environ.get("INTERCOM_GUARDIAN", GUARDIAN))
 
 
 def journal_file() -> Path:

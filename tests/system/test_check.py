@@ -24,6 +24,7 @@ from hardware.board import load_board
 from hardware.simulator import SimulatedPins
 from intercom.cli.check import panel
 from intercom.settings.loading import load
+from tests.guarding import Guardian, doors
 from tests.system.conftest import PASSWORD, Door, account_at
 
 NAMES = ["settings", "service", "pins", "sound", "name", "registrar", "register", "addresses", "codes"]
@@ -203,17 +204,24 @@ def test_an_unknown_board(door: Door) -> None:
     assert "known are raspberry-pi, respeaker-2mic, simulated" in found["pins"][0]["detail"]
 
 
-@pytest.mark.parametrize("active_high", [True, False])
-def test_pins_are_looked_at_without_a_pulse(door: Door, active_high: bool) -> None:
-    door.change("pin = 27", f"pin = 27\nactive_high = {json.dumps(active_high)}")
+def test_pins_are_looked_at_and_the_strike_is_left_alone(
+    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     door.change("pin = 22", "pin = 14")
+    monkeypatch.setenv("INTERCOM_GUARDIAN", str(tmp_path / "guardian.sock"))
     levels = []
     with SimulatedPins() as pins:
         pins.press(17)
         pins.watch(27, lambda level, at: levels.append(level))
-        steps = list(panel(load(door.config), load_board("raspberry-pi"), pins))
-    assert levels == [] if active_high else levels == [True]
-    assert [step.ok for step in steps] == [False, False, True]
+        board = load_board("raspberry-pi")
+        steps = list(panel(load(door.config), board, pins))
+        with Guardian(tmp_path, doors({"name": "front", "pin": 27})):
+            guarded = list(panel(load(door.config), board, pins))
+    assert levels == []
+    assert [step.ok for step in steps] == [False, False, False]
+    assert [step.ok for step in guarded] == [False, False, True]
+    assert steps[2].detail.startswith("door 'front': its guardian is not there: ")
+    assert "systemctl restart intercom-guardian" in steps[2].advice
     assert steps[0].detail == "button 'bell': pin 17 is held down"
     assert steps[1].detail == "lamp 'status': pin 14 is reserved for the serial port /dev/serial0"
 

@@ -99,7 +99,7 @@ def test_lock_without_the_service(door: Door) -> None:
     door.change("simulated", "raspberry-pi")
     answer = door.intercom("lock")
     assert answer.code == FAILED
-    assert "this computer has none" in answer.err
+    assert "this computer has no GPIO chip" in answer.err
 
 
 def test_version(door: Door) -> None:

@@ -19,9 +19,11 @@ from intercom.cli.main import WRONG, main
 from intercom.settings.loading import WrongSettings, load
 from intercom.site.places import FOLDER
 from intercom.site.running import START_SECONDS
+from intercom.system.places import GUARDIAN
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy/systemd/intercom.service"
+GUARDIAN_UNIT = ROOT / "deploy/systemd/intercom-guardian.service"
 SITE_UNIT = ROOT / "deploy/systemd/intercom-site.service"
 EXAMPLE = ROOT / "deploy/settings/intercom.toml"
 EXPOSURE_TENTHS = 15
@@ -91,7 +93,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, wheels: tuple[Path, Path]) -
 # The unit
 
 
-@pytest.mark.parametrize("file", [UNIT, SITE_UNIT], ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [UNIT, GUARDIAN_UNIT, SITE_UNIT], ids=lambda file: file.stem)
 def test_verifies(stage: Path, tmp_path: Path, file: Path) -> None:
     """Seen from the staging folder, since nothing is installed here."""
     unit = tmp_path / file.name
@@ -103,7 +105,7 @@ def test_verifies(stage: Path, tmp_path: Path, file: Path) -> None:
     assert (done.returncode, ours) == (0, [])
 
 
-@pytest.mark.parametrize("file", [UNIT, SITE_UNIT], ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [UNIT, GUARDIAN_UNIT, SITE_UNIT], ids=lambda file: file.stem)
 def test_exposure(file: Path) -> None:
     command = ["systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE_TENTHS}", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -111,8 +113,34 @@ def test_exposure(file: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ExecStart", "ExecStopPost"])
-def test_commands_are_installed(stage: Path, name: str) -> None:
-    program, command = directives(UNIT)[name][0].split()
+def test_the_guardian_is_installed(stage: Path, tmp_path: Path, name: str) -> None:
+    """As the unit runs it, but for the folder and for settings that are not there."""
+    command = directives(GUARDIAN_UNIT)[name][0].split()
+    assert [part for part in command if part.endswith(".toml")] == ["/etc/intercom/intercom.toml"]
+    command[0] = str(stage / command[0].lstrip("/"))
+    command = [part.replace("/etc", str(tmp_path)) for part in command]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == WRONG
+    assert done.stderr.startswith("guardian: ")
+
+
+def test_the_guardian_knows_no_network_and_locks_at_its_end() -> None:
+    unit, service = directives(GUARDIAN_UNIT), directives(UNIT)
+    assert unit["Restart"] == ["always"]
+    assert unit["StartLimitIntervalSec"] == ["0"], "it never gives up"
+    assert float(unit["RestartSec"][0]) >= 1
+    assert unit["RestartPreventExitStatus"] == [str(WRONG)]
+    assert (unit["PrivateNetwork"], unit["RestrictAddressFamilies"]) == (["yes"], ["AF_UNIX"])
+    assert unit["CapabilityBoundingSet"] == [""]
+    assert unit["ExecStart"][0].endswith(f" {GUARDIAN}")
+    assert f"/run/{unit['RuntimeDirectory'][0]}" == str(GUARDIAN.parent)
+    assert unit["Group"][0] in service["SupplementaryGroups"][0].split()
+    assert unit["Group"] != service["Group"], "operators are in the service's group"
+    assert GUARDIAN_UNIT.name in service["Wants"]
+
+
+def test_commands_are_installed(stage: Path) -> None:
+    program, command = directives(UNIT)["ExecStart"][0].split()
     script = stage / program.lstrip("/")
     assert os.access(script, os.X_OK)
     interpreter = script.read_text().splitlines()[0].removeprefix("#!")
@@ -154,8 +182,10 @@ def test_the_site_restarts_as_an_ordinary_user() -> None:
 def test_groups_exist() -> None:
     """A group that does not exist would keep the unit from starting."""
     lines = [line.split() for line in (UNIT.parent / "intercom.sysusers").read_text().splitlines()]
-    made = {words[1] for words in lines if words and words[0] == "g"}
-    assert set(directives(UNIT)["SupplementaryGroups"][0].split()) == made
+    made = {words[1] for words in lines if words and words[0] in {"g", "u"}}
+    for unit in (UNIT, GUARDIAN_UNIT):
+        wanted = directives(unit)
+        assert {*wanted["SupplementaryGroups"][0].split(), *wanted["User"], *wanted["Group"]} <= made
 
 
 def test_no_secret_in_the_unit() -> None:
@@ -208,6 +238,7 @@ def test_layout(stage: Path) -> None:
         "etc/intercom/door.secret": "600",
         "etc/intercom/intercom.toml": "640",
         "usr/local/lib/systemd/system/intercom.service": "644",
+        "usr/local/lib/systemd/system/intercom-guardian.service": "644",
         "usr/local/lib/sysusers.d/intercom.conf": "644",
         "usr/local/lib/udev/rules.d/60-intercom.rules": "644",
     }

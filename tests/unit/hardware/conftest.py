@@ -1,6 +1,7 @@
 """What every driver test gets: fresh pins, an ear for callbacks, and a check that no thread is left alive."""
 
 import queue
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Generic, TypeVarTuple
@@ -8,6 +9,7 @@ from typing import Generic, TypeVarTuple
 import pytest
 
 from hardware.simulator import SimulatedPins
+from hardware.strike import Strikes
 
 Said = TypeVarTuple("Said")
 
@@ -60,3 +62,59 @@ def ear() -> Ear[str, bool]:
 def levels() -> Ear[bool, float]:
     """Hears the levels of a watched pin."""
     return Ear()
+
+
+class Guarded:
+    """The strikes of a service, and a guardian that says what a test wants."""
+
+    def __init__(self) -> None:
+        self.moved: Ear[str, bool, int] = Ear()
+        self.ailed: Ear[str, str | None] = Ear()
+        self.refuses = False
+        self.looked_for: queue.Queue[socket.socket] = queue.Queue()
+        self._ends: list[socket.socket] = []
+        self._theirs: socket.socket | None = None
+        self.strikes = Strikes(["front"], self, self.moved, self.ailed)
+
+    def connect(self) -> socket.socket:
+        if self.refuses:
+            raise ConnectionRefusedError("nobody is there")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ends.append(theirs)
+        self.looked_for.put(theirs)
+        return ours
+
+    def close(self) -> None:
+        """As a way to the guardian; nothing to do."""
+
+    @property
+    def theirs(self) -> socket.socket:
+        """The guardian's end of the newest connection."""
+        if self._theirs is None:
+            self._theirs = self.looked_for.get(timeout=TIME_LIMIT)
+            self._theirs.settimeout(TIME_LIMIT)
+        return self._theirs
+
+    def says(self, *messages: str) -> None:
+        for message in messages:
+            self.theirs.send(message.encode())
+
+    def hears(self) -> str:
+        return self.theirs.recv(512).decode()
+
+    def goes(self) -> None:
+        """The guardian ends."""
+        self.theirs.close()
+        self._theirs = None
+
+    def end(self) -> None:
+        self.strikes.close()
+        for end in self._ends:
+            end.close()
+
+
+@pytest.fixture
+def guarded(no_thread_stays: None) -> Iterator[Guarded]:
+    guarded = Guarded()
+    yield guarded
+    guarded.end()

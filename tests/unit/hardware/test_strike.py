@@ -1,232 +1,170 @@
-"""The hand on the lock: it opens at once and never stays open."""
+"""The service's end of the strikes: orders, the guardian's word, and a guardian that comes and goes."""
 
-import logging
-import threading
-from collections.abc import Iterator
+from __future__ import annotations
+
+import sys
+from pathlib import Path
 
 import pytest
-from gpiozero import DeviceClosed, OutputDevice
 
-from hardware.simulator import SimulatedPins, Watcher
-from hardware.strike import Strike
-from tests.unit.hardware.conftest import Ear
+from deploy.demo.program import wait_until
+from hardware.strike import OwnGuardian, StrikeFault, Strikes, SystemGuardian, lock_all, look
+from tests.guarding import FRONT, Guardian, Trace, doors
+from tests.unit.hardware.conftest import Ear, Guarded
 
-FRONT = 27
-LIMIT = 0.1
-SLACK = 0.05
-"""The tolerance of the energised time, in seconds."""
+DOOR = {"name": "front", "pin": FRONT, "release_seconds": 30}
+LOCKED = ("locked\tfront\t0", "ready")
+
+
+def open_up(guarded: Guarded) -> None:
+    """A guardian that has greeted, and released the front door."""
+    guarded.says(*LOCKED, "fault\tfront\tonly to be heard", "fine\tfront")
+    while guarded.ailed.next() != ("front", None):
+        pass
+    assert guarded.strikes.release("front", 5) == 1
+    assert guarded.hears() == "release\tfront\t1\t5"
+    guarded.says("released\tfront\t1")
+    assert guarded.moved.next() == ("front", True, 1)
+
+
+def test_released_is_what_the_guardian_says(guarded: Guarded) -> None:
+    open_up(guarded)
+    assert guarded.strikes.released == {"front": True}
+    guarded.says("locked\tfront\t1")
+    assert guarded.moved.next() == ("front", False, 1)
+    assert guarded.strikes.released == {"front": False}
+    assert not guarded.strikes.feed()
+
+
+def test_it_is_fed_while_a_door_is_released(guarded: Guarded) -> None:
+    assert not guarded.strikes.feed()
+    open_up(guarded)
+    assert guarded.strikes.feed()
+    assert guarded.hears() == "feed"
+    guarded.strikes.lock("front")
+    assert guarded.hears() == "lock\tfront"
+    assert guarded.strikes.feed(), "it has not said that it is locked"
+
+
+def test_a_refused_release_is_over(guarded: Guarded) -> None:
+    open_up(guarded)
+    guarded.says("locked\tfront\t1")
+    assert guarded.moved.next() == ("front", False, 1)
+    guarded.strikes.release("front", 5)
+    guarded.says("refused\tfront\t2\trests")
+    assert guarded.moved.next() == ("front", False, 2)
+    assert not guarded.strikes.feed()
+
+
+def test_before_the_guardian_has_answered_nothing_is_released(guarded: Guarded) -> None:
+    with pytest.raises(StrikeFault, match="not answered yet"):
+        guarded.strikes.release("front", 5)
+    guarded.strikes.lock("front")
+    with pytest.raises(KeyError):
+        guarded.strikes.release("cellar", 5)
+
+
+def test_a_guardian_that_ends_is_a_fault_until_it_is_back(guarded: Guarded) -> None:
+    open_up(guarded)
+    guarded.refuses = True
+    guarded.goes()
+    assert guarded.ailed.next() == ("front", "its guardian is gone")
+    assert guarded.moved.next() == ("front", False, 1)
+    assert guarded.ailed.next() == ("front", "its guardian is not there: nobody is there")
+    assert guarded.strikes.released == {}
+    with pytest.raises(StrikeFault, match="nobody is there"):
+        guarded.strikes.release("front", 5)
+    guarded.refuses = False
+    guarded.says(*LOCKED)
+    assert guarded.ailed.next() == ("front", None)
+    assert guarded.strikes.release("front", 5) == 2
+
+
+def test_a_guardian_that_says_nothing_is_a_fault(guarded: Guarded) -> None:
+    assert guarded.theirs
+    assert guarded.ailed.next() == ("front", "its guardian does not answer")
+
+
+def test_a_door_that_the_guardian_does_not_know_is_a_fault(guarded: Guarded) -> None:
+    guarded.says("locked\tyard\t0", "released\tyard\tx", "nonsense", "ready")
+    assert guarded.ailed.next() == ("front", "its guardian does not know it: are its settings older?")
+
+
+def test_a_listener_that_fails_is_logged(guarded: Guarded, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(door: str, reason: str | None) -> None:
+        raise RuntimeError("the loop is closed")
+
+    strikes = Strikes(["front"], guarded, guarded.moved, fail)
+    guarded.theirs.close()
+    guarded.looked_for.get(timeout=5).close()
+    guarded.looked_for.get(timeout=5)
+    strikes.close()
+    assert "was not taken" in caplog.text
+
+
+# With the guardian itself
 
 
 @pytest.fixture
-def strike(pins: SimulatedPins, ear: Ear[str, bool]) -> Iterator[Strike]:
-    opened = Strike("front", FRONT, LIMIT, pins, on_change=ear)
-    yield opened
-    opened.close()
+def settings(tmp_path: Path) -> Path:
+    file = tmp_path / "intercom.toml"
+    file.write_text(doors(DOOR))
+    return file
 
 
-def energised_seconds(levels: Ear[bool, float]) -> float:
-    (on, since), (off, until) = levels.next(), levels.next()
-    assert (on, off) == (True, False)
-    return until - since
+@pytest.fixture
+def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trace:
+    trace = Trace(tmp_path / "lines")
+    for name, value in trace.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    return trace
 
 
-def sets_when_low(event: threading.Event) -> Watcher:
-    def watcher(level: bool, at: float) -> None:
-        if not level:
-            event.set()
+def test_our_own_guardian_comes_back_and_ends_with_us(settings: Path, trace: Trace) -> None:
+    moved: Ear[str, bool, int] = Ear()
+    ailed: Ear[str, str | None] = Ear()
+    own = OwnGuardian(settings)
+    strikes = Strikes(["front"], own, moved, ailed)
+    trace.wait(1)
+    assert wait_until(lambda: bool(strikes.released), 5)
+    strikes.release("front", 30)
+    assert moved.next() == ("front", True, 1)
+    process = own._process
+    assert process is not None
+    process.kill()
+    assert moved.next() == ("front", False, 1)
+    assert ailed.next() == ("front", "its guardian is gone")
+    assert ailed.next() == ("front", None)
+    assert [change.level for change in trace.levels()] == [False, True, False]
+    strikes.release("front", 30)
+    assert moved.next() == ("front", True, 2)
+    strikes.close()
+    strikes.close()
+    assert trace.levels()[-1].level is False
+    assert own._process is None
 
-    return watcher
 
-
-def test_a_release_energises_before_it_returns(strike: Strike, pins: SimulatedPins) -> None:
-    strike.release(0.05)
-    assert strike.released
-    assert pins.pin(FRONT).state
-
-
-def test_it_locks_itself_after_the_time_asked_for(
-    strike: Strike, pins: SimulatedPins, levels: Ear[bool, float]
+def test_a_guardian_that_cannot_be_started_is_a_fault(
+    settings: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pins.watch(FRONT, levels)
-    strike.release(0.05)
-    assert 0.05 <= energised_seconds(levels) <= 0.05 + SLACK
-    assert not strike.released
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    ailed: Ear[str, str | None] = Ear()
+    strikes = Strikes(["front"], OwnGuardian(settings), lambda *moved: None, ailed)
+    assert ailed.next() == ("front", "its guardian is not there: No such file or directory")
+    strikes.close()
 
 
-def test_it_locks_itself_at_the_limit(strike: Strike, pins: SimulatedPins, levels: Ear[bool, float]) -> None:
-    pins.watch(FRONT, levels)
-    strike.release(3600)
-    assert LIMIT <= energised_seconds(levels) <= LIMIT + SLACK
-
-
-def test_it_locks_while_the_rest_of_the_program_is_blocked(pins: SimulatedPins) -> None:
-    locked = threading.Event()
-    strike = Strike("front", FRONT, LIMIT, pins)
-    pins.watch(FRONT, sets_when_low(locked))
-    loop = threading.Lock()
-    with loop:  # the thread that released it does nothing but wait from here on
-        strike.release(3600)
-        assert locked.wait(5)
-    strike.close()
-
-
-def test_a_listener_that_never_returns_does_not_keep_the_door_open(pins: SimulatedPins) -> None:
-    locked, go_on = threading.Event(), threading.Event()
-
-    def listener(name: str, released: bool) -> None:
-        go_on.wait(5)
-
-    strike = Strike("front", FRONT, LIMIT, pins, on_change=listener)
-    pins.watch(FRONT, sets_when_low(locked))
-    stuck = threading.Thread(target=strike.release, args=(3600,))
-    stuck.start()
-    assert locked.wait(5)
-    assert stuck.is_alive()
-    go_on.set()
-    stuck.join()
-    strike.close()
-
-
-def test_a_hundred_releases_at_once_are_one_release(pins: SimulatedPins, levels: Ear[bool, float]) -> None:
-    strike = Strike("front", FRONT, 3600, pins)
-    pins.watch(FRONT, levels)
-    together = threading.Barrier(100)
-
-    def release() -> None:
-        together.wait()
-        strike.release(3600)
-
-    people = [threading.Thread(target=release) for _ in range(100)]
-    for person in people:
-        person.start()
-    for person in people:
-        person.join()
-    strike.close()
-    assert [level for level, _ in levels.all()] == [True, False]
-
-
-def test_a_second_release_prolongs_but_not_past_the_limit(
-    strike: Strike, pins: SimulatedPins, levels: Ear[bool, float]
-) -> None:
-    pins.watch(FRONT, levels)
-    strike.release(0.02)
-    strike.release(3600)
-    assert LIMIT <= energised_seconds(levels) <= LIMIT + SLACK
-
-
-def test_a_second_release_never_shortens_the_first(
-    strike: Strike, pins: SimulatedPins, levels: Ear[bool, float]
-) -> None:
-    pins.watch(FRONT, levels)
-    strike.release(0.08)
-    strike.release(0.01)
-    assert energised_seconds(levels) >= 0.08
-
-
-def test_after_locking_it_can_be_released_again(strike: Strike, ear: Ear[str, bool]) -> None:
-    strike.release(0.02)
-    strike.lock()
-    strike.release(0.02)
-    assert [ear.next() for _ in range(4)] == [
-        ("front", True),
-        ("front", False),
-        ("front", True),
-        ("front", False),
-    ]
-
-
-def test_lock_locks_at_once_and_only_once(strike: Strike, pins: SimulatedPins, ear: Ear[str, bool]) -> None:
-    strike.release(3600)
-    strike.lock()
-    strike.lock()
-    assert not strike.released
-    assert not pins.pin(FRONT).state
-    assert ear.all() == [("front", True), ("front", False)]
-
-
-@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
-def test_a_release_of_no_time_is_refused(strike: Strike, ear: Ear[str, bool], seconds: float) -> None:
-    with pytest.raises(ValueError, match="more than 0 seconds"):
-        strike.release(seconds)
-    assert not strike.released
-    assert ear.all() == []
-
-
-@pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf")])
-def test_a_strike_without_a_limit_is_refused(pins: SimulatedPins, limit: float) -> None:
-    with pytest.raises(ValueError, match="limit_seconds"):
-        Strike("front", FRONT, limit, pins)
-
-
-@pytest.mark.parametrize("active_high", [True, False])
-def test_no_pulse_at_opening_and_closing(
-    pins: SimulatedPins, levels: Ear[bool, float], active_high: bool
-) -> None:
-    pins.watch(FRONT, levels)
-    Strike("front", FRONT, LIMIT, pins, active_high).close()
-    assert (active_high, pins.pin(FRONT).state) in [(True, False), (False, True)]
-    assert [level for level, _ in levels.all()] == ([] if active_high else [True])
-
-
-def test_an_active_low_relay_is_energised_by_a_low_pin(pins: SimulatedPins) -> None:
-    strike = Strike("front", FRONT, LIMIT, pins, active_high=False)
-    assert pins.pin(FRONT).state
-    strike.release(3600)
-    assert not pins.pin(FRONT).state
-    strike.close()
-
-
-def test_closing_locks_and_ends_the_strike(pins: SimulatedPins, ear: Ear[str, bool]) -> None:
-    strike = Strike("front", FRONT, 3600, pins, on_change=ear)
-    strike.release(3600)
-    strike.close()
-    strike.close()
-    assert not pins.pin(FRONT).state
-    assert ear.all() == [("front", True), ("front", False)]
-    with pytest.raises(DeviceClosed):
-        strike.release(1)
-    assert not strike.released
-
-
-def test_a_listener_that_fails_does_not_end_the_timer(
-    pins: SimulatedPins, caplog: pytest.LogCaptureFixture
-) -> None:
-    heard: list[bool] = []
-    locked_again = threading.Event()
-
-    def listener(name: str, released: bool) -> None:
-        heard.append(released)
-        if heard.count(False) == 2:
-            locked_again.set()
-        raise RuntimeError("the loop is closed")
-
-    strike = Strike("front", FRONT, LIMIT, pins, on_change=listener)
-    with caplog.at_level(logging.ERROR):
-        strike.release(3600)
-        strike.lock()
-        strike.release(0.01)
-        assert locked_again.wait(5)
-    assert heard == [True, False, True, False]
-    strike.close()
-
-
-def test_locking_is_tried_again_when_the_pin_could_not_be_driven(
-    pins: SimulatedPins,
-    ear: Ear[str, bool],
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    tries = iter([OSError("the chip is gone")])
-    real_off = OutputDevice.off
-
-    def off(device: OutputDevice) -> None:
-        for error in tries:
-            raise error
-        real_off(device)
-
-    monkeypatch.setattr(OutputDevice, "off", off)
-    strike = Strike("front", FRONT, LIMIT, pins, on_change=ear)
-    strike.release(0.01)
-    assert [ear.next(), ear.next()] == [("front", True), ("front", False)]
-    assert "still released" in caplog.text
-    strike.close()
+def test_the_systems_guardian_is_looked_at_and_locks_for_anybody(tmp_path: Path) -> None:
+    with Guardian(tmp_path, doors(DOOR)) as guardian:
+        way = SystemGuardian(guardian.path)
+        assert look(way) == {"front": ""}
+        service = guardian.ordered()
+        service.say("release", "front", 1, 30)
+        service.hear()
+        lock_all(way)
+        assert guardian.trace.levels()[-1].level is False
+        lock_all(way)
+    with pytest.raises(OSError, match="No such file"):
+        look(SystemGuardian(tmp_path / "nobody"))
