@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 TABLE := -p tests.integration.table -m "" --table
 
-.PHONY: help setup wheel run visit test test-site test-sip check bench bench-attacks bench-site bench-transfer bench-readers install install-site clean
+.PHONY: help setup wheel run visit test test-site test-sip check bench bench-attacks bench-registrar bench-site bench-transfer bench-readers install install-site clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(HERE)Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ bench: setup  ## the figures of the README, measured here
 
 bench-attacks: setup  ## what strangers try, at the station and at a bare pjsua2 script: what each lets in
 	@cd $(HERE) && $(PY) -m tests.bench attacks --report build/bench-attacks.json
+
+bench-registrar: setup  ## what registrars, name servers and the network do wrong: when the station is back
+	@cd $(HERE) && $(PY) -m tests.bench registrar --report build/bench-registrar.json
 
 bench-site: setup  ## 2,000 phones at our SIP server and at the package's own configuration, side by side
 	@cd $(HERE) && $(PY) -m tests.bench site --report build/bench-site.json

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -62,21 +63,24 @@ class ScriptedRegistrar:
     Args:
         script: for REGISTER; OPTIONS gets 200 unless `deaf`, everything else goes to `calls`.
         address: IPv4 or IPv6 address to listen on.
+        port: a free one when 0.
     """
 
-    def __init__(self, script: Script, address: str = "127.0.0.1") -> None:
+    def __init__(self, script: Script, address: str = "127.0.0.1", port: int = 0) -> None:
         self.script = script
         self.calls: Script = lambda request: Say("486 Busy Here")
         self.deaf = False
+        self.other: Callable[[bytes], object] = lambda data: None
         self.heard: list[Request] = []
         self.keep_alives = 0
+        self._answered = threading.Event()
         six = ":" in address
         self._socket = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
         if six:
             self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
         else:
             self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
-        self._socket.bind((address, 0))
+        self._socket.bind((address, port))
         self.port = int(self._socket.getsockname()[1])
         self.place = f"[{address}]:{self.port}" if six else f"{address}:{self.port}"
         self._timers: list[threading.Timer] = []
@@ -89,6 +93,12 @@ class ScriptedRegistrar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Close its port. Harmless when it is closed."""
+        if self._socket.fileno() == -1:
+            return
         for timer in self._timers:
             timer.cancel()
         for timer in self._timers:
@@ -110,6 +120,23 @@ class ScriptedRegistrar:
                 seen.setdefault(request.header("Via"), request)
         return list(seen.values())
 
+    def ask(self, timeout: float) -> float | None:
+        """Send OPTIONS to where the last REGISTER came from; seconds to the answer, None if there is none."""
+        contact = re.search(r"<(sip:[^>]*@([^;>]*))", self.registers[-1].header("Contact"))
+        assert contact is not None, "it names no Contact"
+        host, _, port = contact[2].rpartition(":")
+        number = len(self.heard) + time.monotonic_ns()
+        request = (
+            f"OPTIONS {contact[1]} SIP/2.0\r\nVia: SIP/2.0/UDP {self.place};branch=z9hG4bK{number}\r\n"
+            f"From: <sip:{self.place}>;tag={number}\r\nTo: <{contact[1]}>\r\nCall-ID: {number}\r\n"
+            "CSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+        )
+        self._answered.clear()
+        begin = time.monotonic()
+        with suppress(OSError):  # no network: nobody answers
+            self._socket.sendto(request.encode(), (host.strip("[]"), int(port)))
+        return time.monotonic() - begin if self._answered.wait(timeout) else None
+
     def wait_registers(self, count: int, timeout: float) -> list[Request]:
         """Block until there were so many REGISTERs, or for `timeout` seconds; those that there were."""
         wait_until(lambda: len(self.registers) >= count, timeout)
@@ -120,8 +147,13 @@ class ScriptedRegistrar:
             data, notes, _, sender = self._socket.recvmsg(65_535, 256)
             if not data:
                 return
+            if data[0] & 0xC0 == 0x80:  # RTP, if it was offered this port for sound
+                self.other(data)
+                continue
             text = data.decode("utf-8", "replace")
             method = text.partition(" ")[0]
+            if text.startswith("SIP/2.0 "):
+                self._answered.set()
             if not text.strip():
                 self.keep_alives += 1
             if not method.isalpha() or method == "ACK":

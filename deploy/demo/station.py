@@ -92,10 +92,16 @@ class Station:
         password: of its account.
         text: its settings file.
         environment: variables added to our own, such as those of a `VirtualCard`.
+        prefix: a command that runs it, such as `nsenter`.
     """
 
     def __init__(
-        self, folder: Path, password: str, text: str, environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        password: str,
+        text: str,
+        environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.folder = folder.resolve()
         self.config = self.folder / "intercom.toml"
@@ -103,6 +109,7 @@ class Station:
         self._password = password
         self._text = text
         self._environment = dict(environment or {})
+        self._prefix = prefix
         self._program: Program | None = None
         self._reader: threading.Thread | None = None
         self._news = threading.Condition()
@@ -156,7 +163,9 @@ class Station:
         """
         self.write_settings()
         self._steps, self._next, self._ended = [], 0, False
-        self._program = Program([_COMMAND, "run"], self.folder / "station.log", self.environment)
+        self._program = Program(
+            [*self._prefix, _COMMAND, "run"], self.folder / "station.log", self.environment
+        )
         self._reader = threading.Thread(target=self._read, name="station steps", daemon=True)
         self._reader.start()
         with self._news:

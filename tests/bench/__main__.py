@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from deploy.demo.program import ProgramError
-from tests.bench import attacks, flood, idle, press, readers, site, soak, start, transfer
+from tests.bench import attacks, flood, idle, press, readers, registering, site, soak, start, transfer
 from tests.bench.rows import Row, show
 
 PARTS: dict[str, Callable[[Path], Iterator[Row]]] = {
@@ -28,6 +28,7 @@ ALONE = {
     "readers": readers.measure,
     "site": site.measure,
     "transfer": transfer.measure,
+    "registrar": registering.measure,
 }  # only when it is named
 
 
