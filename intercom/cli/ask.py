@@ -57,6 +57,11 @@ def status(socket: Path | None, as_json: bool) -> None:
     for name, door in panel["doors"].items():
         click.echo(f"door {name}: {'released' if door['released'] else 'locked'}")
     click.echo(f"sound: {data['audio']['device']}")
+    messages = data["messages"]
+    if any(messages[count] for count in ("sent", "failed", "waiting")):
+        click.echo("messages: {sent} sent, {waiting} on their way, {failed} lost".format_map(messages))
+    for to, reason in messages["faults"].items():
+        click.echo(f"no message to {to}: {reason}")
     for part, fault in data["faults"].items():
         click.echo(f"FAULT {part}: {fault}")
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -135,6 +138,10 @@ def test_a_message_that_is_refused_is_in_the_status(served: Served) -> None:
     assert wait_until(lambda: station.status()["messages"]["faults"] == faults, 5.0)
     assert station.status()["messages"]["failed"] == 1
     assert "message to sip:flat1@site.example not delivered: 404" in station.program.tail(1000)
+    command = [str(Path(sys.executable).parent / "intercom"), "status"]
+    environment = {**os.environ, **station.environment}
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "messages: 0 sent, 0 on their way, 1 lost\nno message to sip:flat1@site.example: 404" in shown
     assert not station.status()["faults"]
 
 
