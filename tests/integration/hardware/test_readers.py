@@ -3,6 +3,8 @@
 import fcntl
 import os
 import queue
+import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from typing import cast
 
 import pytest
 
+from deploy.demo.program import Program
 from hardware.frames import (
     HELD_SECONDS,
     ONLY_NOISE,
@@ -143,7 +146,7 @@ def test_a_frame_of_64_kb_is_nothing(kind: str, port: SimulatedPort, start: Star
     port.send(b"\x02" + b"A" * 65536 + b"\x03")
     if kind == "keypad":
         assert said.next() == Garbled()
-        threading.Event().wait(QUIET_SECONDS * 1.5)
+        threading.Event().wait(QUIET_SECONDS * 2)
     frame, reading = FRAMES[kind]
     port.send(frame)
     assert said.next() == reading
@@ -158,7 +161,7 @@ def test_a_card_counts_right_after_a_megabyte_of_noise(
     silent_from = time.monotonic()
     assert said.next_fault() == ONLY_NOISE
     if kind == "keypad":
-        threading.Event().wait(QUIET_SECONDS * 1.5)
+        threading.Event().wait(QUIET_SECONDS * 2)
     frame, reading = FRAMES[kind]
     port.send(frame)
     found = reading_after_noise(said)
@@ -431,3 +434,48 @@ def test_a_card_at_the_chip_counts_right_after_noise(
     found, at = said.next_at()
     assert found == Card("iso14443a", "04E141124C2880")
     figure("pn532: card after noise", at - silent_from, "s", 0.3)
+
+
+# For people
+
+
+@pytest.mark.parametrize(
+    ("kind", "played", "read"),
+    [
+        ("rdm6300", "62E3086CED", "em4100 62E3086CED (number)"),
+        ("id12la", "62E3086CED", "em4100 62E3086CED (number)"),
+        ("wiegand", BADGE_BITS, "wiegand26 18-37848 (number)"),
+        ("keypad", "#", "key #"),
+        ("pn532", "04E141124C2880", "iso14443a 04E141124C2880 (number)"),
+    ],
+)
+def test_a_reader_is_played_and_tried_by_hand(kind: str, played: str, read: str, tmp_path: Path) -> None:
+    module = (sys.executable, "-m", "hardware.try_reader")
+    link = tmp_path / "reader"
+    with ExitStack() as parts:
+        player = parts.enter_context(
+            Program([*module, "play", kind, str(link)], tmp_path / "player.log", takes_input=True)
+        )
+        player.wait_for("is plugged in", TIME_LIMIT)
+        trial = parts.enter_context(
+            Program([*module, "read", kind, str(link)], tmp_path / "trial.log", takes_input=True)
+        )
+        trial.wait_for("reading", TIME_LIMIT)
+        wait_opened(link)
+        player.say("nonsense" if kind != "keypad" else "?")
+        if kind == "keypad":
+            trial.wait_for("garbled keys", TIME_LIMIT)
+            threading.Event().wait(QUIET_SECONDS * 2)
+        else:
+            player.wait_for("not shown", TIME_LIMIT)
+        player.say(played)
+        trial.wait_for(re.escape(read), TIME_LIMIT)
+        player.stop()
+        trial.wait_for("was unplugged", TIME_LIMIT)
+
+
+def test_a_port_that_is_refused_is_named_to_the_person(tmp_path: Path) -> None:
+    module = (sys.executable, "-m", "hardware.try_reader")
+    with Program([*module, "read", "keypad", "/dev/ttyUSB77"], tmp_path / "trial.log") as trial:
+        trial.wait_for("number moves when adapters are plugged", TIME_LIMIT)
+        assert trial.wait(TIME_LIMIT) == 1

@@ -121,7 +121,7 @@ def test_swapped_wiegand_wires_are_found_by_parity() -> None:
 
 
 def test_more_bits_than_wiegand_has_are_nothing() -> None:
-    assert wiegand().receive(b"\x02402527B1F3\x03", 0.0) == []
+    assert wiegand().receive(b"\x020C2527B1BF\x03", 0.0) == [], "two bits more, so that the parity is right"
 
 
 def test_half_a_frame_is_not_waited_for_for_ever() -> None:
