@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from deploy.demo.account import Transport
 from deploy.demo.home import DOOR, Home
 from deploy.demo.program import free_port, wait_until
+from deploy.demo.scripted import Request, Say, ScriptedRegistrar, granted
 from deploy.demo.site import Site
 from deploy.demo.station import Station, settings
-from tests.integration.conftest import USERS
+from tests.integration.conftest import USERS, Figure
 from tests.integration.station.conftest import Door
 
 
@@ -92,3 +94,54 @@ def test_a_taken_port_is_said_and_another_is_used(door: Door, site: Site, tmp_pa
         station = door(more=f"[sip]\nport = {port}")
         assert str(port) in station.status()["faults"]["sip"]
         assert len(site.registered("door")) == 1
+
+
+@pytest.mark.item(2, "a wish to be left alone (Retry-After) is followed", "scripted registrar")
+def test_retry_after_is_followed(tmp_path: Path, figure: Figure) -> None:
+    answers = iter([Say("503 Service Unavailable", {"Retry-After": "3"})])
+    with ScriptedRegistrar(lambda request: next(answers, None) or granted()(request)) as registrar:
+        text = settings(registrar.account(), [("sip:flat1@site.example", 5)])
+        with Station(tmp_path / "door", "secret", text) as station:
+            station.wait_registered()
+            first, second = (request.at for request in registrar.registers[:2])
+            figure("sooner than wished", max(3.0 - (second - first), 0.0), "s", 0.0)
+            figure("later than wished", second - first - 3.0, "s", 1.0)
+        assert registrar.registers[-1].header("Expires") == "0"
+
+
+@pytest.mark.item(
+    2, "a registrar that wants more time each time is asked twice, then in its turn", "scripted"
+)
+def test_too_brief_again_and_again(tmp_path: Path) -> None:
+    minutes = itertools.count(10)
+
+    def too_brief(request: Request) -> Say:
+        return Say("423 Interval Too Brief", {"Min-Expires": str(60 * next(minutes))})
+
+    with ScriptedRegistrar(too_brief) as registrar:
+        text = settings(registrar.account(), [("sip:flat1@site.example", 5)])
+        with Station(tmp_path / "door", "secret", text) as station:
+            assert "wants a longer registration" in station.wait_event("HealthChanged")["event"]["fault"]
+            assert [request.header("Expires") for request in registrar.registers] == ["300", "600"]
+            registrar.wait_registers(4, 5.0)
+            assert [request.header("Expires") for request in registrar.registers[2:]] == ["300", "720"]
+
+
+@pytest.mark.item(2, "a grant of 2^32 seconds is taken for what was asked for", "scripted registrar")
+def test_a_grant_for_ever(tmp_path: Path) -> None:
+    with ScriptedRegistrar(granted(2**32)) as registrar:
+        text = settings(registrar.account(), [("sip:flat1@site.example", 5)])
+        with Station(tmp_path / "door", "secret", text) as station:
+            station.wait_registered()
+            assert station.status()["accounts"][0]["expires_s"] == 300
+
+
+@pytest.mark.item(2, "silence to REGISTER alone is explained as a FRITZ!Box's", "scripted registrar")
+@pytest.mark.long
+def test_a_registrar_that_is_silent_for_a_wrong_user(tmp_path: Path) -> None:
+    with ScriptedRegistrar(lambda request: None) as registrar:
+        text = settings(registrar.account(), [("sip:flat1@site.example", 5)])
+        with Station(tmp_path / "door", "secret", text) as station:
+            station.wait_event("HealthChanged", 20.0)
+            fault = station.wait_event("HealthChanged", 5.0)["event"]["fault"]
+            assert "so a FRITZ!Box treats a wrong user name" in fault

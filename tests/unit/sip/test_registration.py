@@ -510,3 +510,20 @@ async def test_the_next_server_is_asked_when_one_is_not_believed() -> None:
         await turns()
         assert supervisor.status.state == "registered"
     assert registrar.asked()[:2] == [PBX, SPARE]
+
+
+@timeless
+async def test_servers_that_are_away_are_looked_for_while_one_only_wants_no_registration() -> None:
+    registrar = FakeRegistrar(PBX, SPARE)
+    registrar.scripts = {
+        PBX: [registrar.refuses(408, "Request Timeout")] * 9,
+        SPARE: [registrar.refuses(408, "Request Timeout")] * 9,
+    }
+    registrar.there[SPARE] = False
+    async with supervised(registrar) as supervisor:
+        await asyncio.sleep(20)
+        registrar.there[SPARE] = True
+        registrar.scripts[SPARE] = [registrar.accepts()]
+        await asyncio.sleep(4.1)
+        assert supervisor.status.server == "spare.example:5060 (192.0.2.20)"
+        assert supervisor.status.state == "registered"
