@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.demo.counterpart import Dialog
 from deploy.demo.focus import Focus
 from deploy.demo.linphone import Linphone
 from deploy.demo.program import wait_until
@@ -14,10 +15,10 @@ from deploy.demo.scenarios import answers, answers_and_leaves, refers
 from deploy.demo.site import Site
 from deploy.demo.sound import VirtualCard
 from deploy.demo.station import Station
-from deploy.demo.stranger import Stranger, proof
+from deploy.demo.stranger import Reply, Stranger, proof
 from tests.bench import transfer
 from tests.integration.conftest import Figure
-from tests.integration.station.conftest import Door, Flat, Scripted
+from tests.integration.station.conftest import Door, Flat, Scripted, Served
 from tests.integration.station.test_in_call import sent, talking
 from tests.integration.station.test_incoming import sip_address
 
@@ -161,6 +162,42 @@ def test_nobody_from_outside_moves_a_call(door: Door, flat: Flat, site: Site) ->
     status = station.status()
     assert (status["state"], status["call"]["peer"]) == ("talking", site.uri("flat1"))
     assert status["counters"]["calls_placed"] == 1
+
+
+@pytest.mark.item(10, "REFER outside a call, from the server itself: refused", "scripted server")
+def test_a_server_sends_nobody_anywhere_outside_a_call(served: Served) -> None:
+    station, server = served()
+    station.press()
+    dialog = server.take()
+    station.wait_event("CallAnswered")
+    to = f"sip:door@{server.target}"
+    for headers in ({}, {"Target-Dialog": f"{dialog.call_id};local-tag=1;remote-tag=2"}):
+        reply = server.ask("REFER", to, {"Refer-To": "<sip:flat2@site.example>", **headers})
+        assert reply.code >= 400, reply.text
+    status = station.status()
+    assert (status["state"], status["call"]["id"], status["counters"]["calls_placed"]) == ("talking", 1, 1)
+
+
+@pytest.mark.item(
+    10, "INVITE with Replaces of the very call: refused from a foreign domain", "scripted server"
+)
+@pytest.mark.parametrize("asserted", [False, True])
+def test_a_stranger_who_knows_the_dialog_takes_nothing_over(served: Served, asserted: bool) -> None:
+    station, server = served()
+    station.press()
+    dialog = server.take()
+    station.wait_event("CallAnswered")
+    ours = dialog.remote.rpartition("tag=")[2]
+    replaces = {"Replaces": f"{dialog.call_id};to-tag={ours};from-tag={server.tag}"}
+    stranger = "<sip:flat1@bad.example>"
+    foreign = {"P-Asserted-Identity": stranger} if asserted else {"From": f"{stranger};tag=9"}
+    refused = server.call(headers={**replaces, **foreign})
+    assert isinstance(refused, Reply)
+    assert refused.code == 603
+    assert station.status()["call"]["id"] == 1
+    taken = server.call(headers=replaces, caller="flat2")
+    assert isinstance(taken, Dialog), "who is at the account's domain may"
+    assert station.wait_event("CallReplaced")["event"]["peer"] == "sip:flat2@site.example"
 
 
 @pytest.fixture
