@@ -352,7 +352,10 @@ def _in_dialog(method: str, me: str, to: str, cseq: str) -> str:
 
 def _reply(code: int, tail: str = _NO_BODY, *, once: bool = True) -> str:
     """To the last request. A 200 to an INVITE goes out again until its ACK comes (RFC 3261)."""
-    return _send(_status(code) + "[last_Via:]\n" + _reply_headers("[last_CSeq:]") + tail, once=once)
+    headers = _reply_headers("[last_CSeq:]")
+    if "Contact: " in tail:
+        headers = headers.partition("Contact: ")[0]
+    return _send(_status(code) + "[last_Via:]\n" + headers + tail, once=once)
 
 
 def _reply_to_invite(code: int, tail: str = _NO_BODY) -> str:

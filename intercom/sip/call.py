@@ -16,7 +16,7 @@ from intercom.sip.account import Account
 from intercom.sip.callbacks import guarded
 from intercom.sip.digits import DigitFilter
 from intercom.sip.targets import Server
-from intercom.sip.wire import offers_clear_sound, printable, redirected_to
+from intercom.sip.wire import Redirection, offers_clear_sound, printable, redirection_of
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Call(pj.Call):
         self._digits = DigitFilter()
         self._in_the_clear = False
         self._hearing = Hearing.NONE
-        self.contacts: tuple[str, ...] = ()
+        self.redirection: Redirection | None = None
         self._nothing_fits = False
         self._answered = False
 
@@ -123,7 +123,11 @@ class Call(pj.Call):
         elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
             reason = NOTHING_FITS if self._nothing_fits else printable(info.lastReason)
             reason = IN_THE_CLEAR if self._in_the_clear else reason
-            self._owner.ended(self.number, info.lastStatusCode, reason)
+            if self.redirection is not None and info.lastStatusCode == pj.PJSIP_SC_REQUEST_TERMINATED:
+                # Which pjsip makes of it, since it follows none.
+                self._owner.ended(self.number, self.redirection.status, self.redirection.reason)
+            else:
+                self._owner.ended(self.number, info.lastStatusCode, reason)
 
     @guarded
     def onCallMediaState(self, prm: pj.OnCallMediaStateParam) -> None:
@@ -168,7 +172,7 @@ class Call(pj.Call):
             if self.registrant.only_encrypted and self.dialled and offers_clear_sound(answer):
                 self._in_the_clear = True
             if self.dialled:
-                self.contacts = redirected_to(answer)
+                self.redirection = redirection_of(answer) or self.redirection
 
     def connect(self, hearing: Hearing | None = None) -> None:
         """Join the call's audio to the door so far and no further, now and whenever it becomes active.

@@ -501,7 +501,8 @@ class Engine:
             self._later(MOVE_SECONDS, functools.partial(self._give_up, number, status, reason))
         else:
             self._unheard.pop(number, None)
-            self.tell(CallEnded(number, status, self._explain(call, status, reason), call.contacts))
+            contacts = () if call.redirection is None else call.redirection.contacts
+            self.tell(CallEnded(number, status, self._explain(call, status, reason), contacts))
 
     def _explain(self, call: Call, status: int, reason: str) -> str:
         """Say more than pjsip where protection is why a call that we placed has failed."""

@@ -4,6 +4,7 @@ Rule: whatever comes in, something harmless comes out; nothing here raises.
 """
 
 import re
+from typing import NamedTuple
 
 _CONTACTS = re.compile(r"^(?:Contact|m)[ \t]*:(.*)$", re.IGNORECASE | re.MULTILINE)
 _TIMES = re.compile(r";[ \t]*expires[ \t]*=[ \t]*(\d+)", re.IGNORECASE)
@@ -15,7 +16,7 @@ _NAME_ADDR = re.compile(
 )
 
 _VALUE = re.compile(r'(?:"(?:[^"\\]|\\.)*"|<[^<>]*>|[^,"<])+')
-_REDIRECTION = re.compile(r"SIP/2\.0 3\d\d ")
+_REDIRECTION = re.compile(r"SIP/2\.0 (?P<status>3\d\d) (?P<reason>[^\r\n]{0,100})", re.ASCII)
 _FOLD = re.compile(r"\r?\n[ \t]+")
 _CONTACT = re.compile(r"^(?:Contact|m)[ \t]*:(?P<value>.*)$", re.IGNORECASE | re.MULTILINE)
 _ENTRY = re.compile(r'(?:"(?:[^"\\]|\\.)*"|<[^<>]*>|[^",<>])+')
@@ -118,14 +119,23 @@ def offers_clear_sound(message: str) -> bool:
     return _IN_THE_CLEAR.search(message) is not None
 
 
-def redirected_to(answer: str) -> tuple[str, ...]:
-    """The addresses that a redirection names, the best first (RFC 3261 sections 8.1.3.4 and 20.10).
+class Redirection(NamedTuple):
+    """An answer that tells to call elsewhere, and its contacts, the best first."""
 
-    Ten at most, as `sip:user@host:port;transport=…`: what else an address may carry (headers, other
-    parameters, another scheme) is left out, or the whole address with it. Empty for any other message.
+    status: int
+    reason: str
+    contacts: tuple[str, ...]
+
+
+def redirection_of(answer: str) -> Redirection | None:
+    """What a redirection says (RFC 3261 sections 8.1.3.4 and 20.10); None for any other message.
+
+    Ten contacts at most, as `sip:user@host:port;transport=…`: what else an address may carry (headers, other
+    parameters, another scheme) is left out, or the whole address with it.
     """
-    if _REDIRECTION.match(answer) is None:
-        return ()
+    match = _REDIRECTION.match(answer)
+    if match is None:
+        return None
     head = _FOLD.sub(" ", answer.replace("\r\n", "\n").partition("\n\n")[0])
     found: dict[str, float] = {}
     for header in _CONTACT.finditer(head):
@@ -133,7 +143,8 @@ def redirected_to(answer: str) -> tuple[str, ...]:
             address, quality = _contact(entry[0])
             if address:
                 found.setdefault(address, quality)
-    return tuple(sorted(found, key=lambda address: -found[address])[:MOST_CONTACTS])
+    best = tuple(sorted(found, key=lambda address: -found[address])[:MOST_CONTACTS])
+    return Redirection(int(match["status"]), printable(match["reason"]), best)
 
 
 def _contact(entry: str) -> tuple[str, float]:

@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 
 from intercom.sip.wire import (
     MOST_CONTACTS,
+    Redirection,
     address_of,
     asserted_in,
     diverted_by,
     from_of,
-    redirected_to,
+    redirection_of,
     transfer_target,
 )
 
@@ -113,6 +114,11 @@ def test_who_says_that_he_sends_a_request(lines: list[str], address: str) -> Non
 FLAT, DESK = "sip:flat1@site.example", "sip:desk@192.0.2.7:5070;transport=tcp"
 
 
+def redirected_to(message: str) -> tuple[str, ...]:
+    found = redirection_of(message)
+    return () if found is None else found.contacts
+
+
 def answer(*headers: str, status: int = 302) -> str:
     return "\r\n".join([f"SIP/2.0 {status} Moved", "To: <sip:a@b.example>", *headers, "", "v=0"])
 
@@ -144,7 +150,11 @@ def test_a_redirection_names_its_addresses_the_best_first(headers: list[str], ad
 
 def test_only_a_redirection_redirects() -> None:
     for status in (200, 404, 486):
-        assert redirected_to(answer(f"Contact: <{FLAT}>", status=status)) == ()
+        assert redirection_of(answer(f"Contact: <{FLAT}>", status=status)) is None
+
+
+def test_a_redirection_keeps_its_status_and_its_words() -> None:
+    assert redirection_of(answer(status=305)) == Redirection(305, "Moved", ())
 
 
 def test_what_stands_in_the_body_is_no_address() -> None:
