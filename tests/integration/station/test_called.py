@@ -48,7 +48,8 @@ def packets(station: Station) -> tuple[int, int]:
 
 
 @pytest.mark.item(6, "two-way, listening in, announcement: who hears whom, and the lamp", "baresip, Kamailio")
-@pytest.mark.parametrize("mode", [pytest.param("talk", marks=pytest.mark.long), "listen", "announce"])
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["talk", "listen", "announce"])
 def test_who_hears_whom(
     tmp_path: Path, site: Site, door: Door, voices: Voices, parts: ExitStack, mode: str
 ) -> None:

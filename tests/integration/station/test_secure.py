@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import os
+import re
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -20,7 +24,9 @@ from typing import Any, Literal
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from deploy.demo.counterpart import Counterpart, Stream
 from deploy.demo.linphone import Linphone
 from deploy.demo.names import Names
 from deploy.demo.phone import Phone
@@ -469,3 +475,67 @@ def test_a_phone_that_cannot_encrypt_is_named_until_a_call_is_encrypted(house: H
     station.press()
     station.wait_state("Talking")
     assert not station.status()["faults"]
+
+
+@dataclass
+class Protected:
+    """RTP packets under a key (RFC 3711, AES_CM_128_HMAC_SHA1_80)."""
+
+    key: bytes = b"a key of sixteen"
+    salt: bytes = b"and fourteen !"
+
+    def crypto(self, offer: str) -> str:
+        """The line of SDP that tells the key, in answer to an offer (RFC 4568)."""
+        chosen = re.search(r"^a=crypto:(\d+) AES_CM_128_HMAC_SHA1_80 ", offer, re.MULTILINE)
+        assert chosen is not None, offer
+        told = base64.b64encode(self.key + self.salt).decode()
+        return f"a=crypto:{chosen[1]} AES_CM_128_HMAC_SHA1_80 inline:{told}\r\n"
+
+    def packet(self, plain: bytes) -> bytes:
+        """Encrypt and sign; for less than a round of sequence numbers."""
+        sequence, source = struct.unpack("!2xH4xI", plain[:12])
+        at = int.from_bytes(self._derived(2, 14)) ^ source << 48 ^ sequence
+        hidden = plain[:12] + _keystream(self._derived(0, 16), at, plain[12:])
+        tag = hmac.digest(self._derived(1, 20), hidden + bytes(4), "sha1")
+        return hidden + tag[:10]
+
+    def _derived(self, label: int, size: int) -> bytes:
+        return _keystream(self.key, int.from_bytes(self.salt) ^ label << 48, bytes(size))
+
+
+def _keystream(key: bytes, begin: int, text: bytes) -> bytes:
+    return Cipher(algorithms.AES(key), modes.CTR((begin << 16).to_bytes(16))).encryptor().update(text)
+
+
+@pytest.mark.item(7, "SRTP replayed, of another key or in the clear is not heard", "scripted phone, Kamailio")
+def test_encrypted_sound_said_again(house: House) -> None:
+    site = house.site()
+    station = house.door(house.text(site, authority(site) + MANDATORY))
+    phone = house.parts.enter_context(Counterpart(int(site.proxy.rpartition(":")[2])))
+    site.place("flat1", f"sip:flat1@{phone.address}")
+    keys = Protected()
+    station.press()
+    invite = phone.wait("INVITE ")
+    assert "RTP/SAVP" in invite
+    body = phone.answer(invite).replace("RTP/AVP", "RTP/SAVP") + keys.crypto(invite)
+    phone.reply(invite, 200, {"Content-Type": "application/sdp"}, body)
+    dialog = phone.dialog_of(invite)
+    phone.wait("ACK ")
+    station.wait_event("CallAnswered")
+
+    def digits() -> int:
+        return station.program.log.read_text().count(": a digit by RTP event")
+
+    stream = Stream(event=dialog.event)
+    presses = [[keys.packet(packet) for packet in stream.press(digit)] for digit in "1234567890"]
+    for press in presses:
+        phone.play(dialog, press)
+    assert wait_until(lambda: digits() == len(presses), 3.0), digits()
+    for press in presses * 10:
+        phone.play(dialog, press)
+    other = Protected(key=b"of sixteen a key")
+    phone.play(dialog, [other.packet(packet) for packet in stream.press("1")])
+    phone.play(dialog, stream.press("2"))
+    phone.play(dialog, [keys.packet(packet) for packet in stream.press("3")])
+    assert wait_until(lambda: digits() > len(presses), 3.0)
+    assert digits() == len(presses) + 1
