@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 TABLE := -p tests.integration.table -m "" --table
 
-.PHONY: help setup wheel run visit test test-site test-sip check bench bench-attacks bench-registrar bench-site bench-transfer bench-readers install install-site clean
+.PHONY: help setup wheel run visit test test-site test-sip check bench bench-attacks bench-guardian bench-registrar bench-site bench-transfer bench-readers install install-site clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(HERE)Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ bench-registrar: setup  ## what registrars, name servers and the network do wron
 
 bench-site: setup  ## 2,000 phones at our SIP server and at the package's own configuration, side by side
 	@cd $(HERE) && $(PY) -m tests.bench site --report build/bench-site.json
+
+bench-guardian: setup  ## how soon and how exactly the doors lock, whatever becomes of the service
+	@cd $(HERE) && $(PY) -m tests.bench guardian --report build/bench-guardian.json
 
 bench-transfer: setup  ## a visit that is held, transferred and joined by a third: when the visitor is not heard
 	@cd $(HERE) && $(PY) -m tests.bench transfer --report build/bench-transfer.json

@@ -96,9 +96,11 @@ class Guardian:
         self.settings, self.path = folder / "doors.toml", folder / "guardian.sock"
         self.trace = Trace(folder / "lines")
         self._log = folder / "guardian.log"
-        self._environment = {**self.trace.environment, "PYTHONPATH": str(ROOT), **(environment or {})}
+        self.environment = {**self.trace.environment, "PYTHONPATH": str(ROOT), **(environment or {})}
         self._peers: list[Orders] = []
         self._program: Program | None = None
+        self.began = 0.0
+        self.stop_hook = [sys.executable, "-m", "hardware.guardian", "--lock", str(self.settings)]
         self.settings.write_text(settings)
 
     def __enter__(self) -> Self:
@@ -121,7 +123,8 @@ class Guardian:
         """Start it, or start it again."""
         self.path.unlink(missing_ok=True)
         command: list[str | Path] = [sys.executable, "-m", "hardware.guardian", self.settings, self.path]
-        self._program = Program(command, self._log, self._environment)
+        self.began = time.monotonic()
+        self._program = Program(command, self._log, self.environment)
         assert wait_until(self._answers, TIME_LIMIT), self._program.tail()
 
     def connect(self) -> Orders:

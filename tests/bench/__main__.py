@@ -13,7 +13,19 @@ from pathlib import Path
 import click
 
 from deploy.demo.program import ProgramError
-from tests.bench import attacks, flood, idle, press, readers, registering, site, soak, start, transfer
+from tests.bench import (
+    attacks,
+    flood,
+    guardian,
+    idle,
+    press,
+    readers,
+    registering,
+    site,
+    soak,
+    start,
+    transfer,
+)
 from tests.bench.rows import Row, show
 
 PARTS: dict[str, Callable[[Path], Iterator[Row]]] = {
@@ -25,6 +37,7 @@ PARTS: dict[str, Callable[[Path], Iterator[Row]]] = {
 }
 ALONE = {
     "attacks": attacks.measure,
+    "guardian": guardian.measure,
     "readers": readers.measure,
     "site": site.measure,
     "transfer": transfer.measure,
@@ -36,7 +49,7 @@ ALONE = {
 @click.argument("parts", nargs=-1, type=click.Choice([*PARTS, *ALONE]))
 @click.option("--report", type=click.Path(path_type=Path), default="build/bench.json", show_default=True)
 def main(parts: tuple[str, ...], report: Path) -> None:
-    """Run all PARTS but `attacks`, `readers`, `site` and `transfer`, or only those named."""
+    """Run all PARTS but `attacks`, `guardian`, `readers`, `site`, `transfer`, or only those named."""
     before = os.getloadavg()[0]
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:

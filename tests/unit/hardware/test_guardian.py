@@ -276,6 +276,15 @@ def test_changed_settings_count_for_the_next_service(guardian: Guardian) -> None
     assert -EARLY <= locked.at - opened.at - 0.2 <= LATE
 
 
+def test_a_line_whose_door_has_not_changed_is_not_touched(guardian: Guardian) -> None:
+    guardian.settings.write_text(doors(DOOR, {"name": "yard", "pin": YARD}))
+    assert len(guardian.connect().greeting()) == 2
+    assert [row.split()[1:] for row in guardian.trace.file.read_text().splitlines()] == [
+        [str(FRONT), "0"],
+        [str(YARD), "0"],
+    ]
+
+
 def test_settings_that_are_wrong_leave_the_doors_as_they_are(guardian: Guardian) -> None:
     guardian.settings.write_text("[station")
     assert guardian.connect().greeting() == [["locked", "front", "0"]]
