@@ -111,8 +111,9 @@ def _visit(
 def _rows(
     done: _Commands, at_first: Sequence[float], at_second: Sequence[float], at_third: Sequence[float]
 ) -> Iterator[Row]:
-    before, after = max(itertools.pairwise(at_first), key=lambda pair: pair[1] - pair[0])
-    missed, last = after - before - (done.resumed - done.held), at_first[-1]
+    *_, usual, hold = sorted(after - before for before, after in itertools.pairwise(at_first))
+    missed, last = hold - (done.resumed - done.held), at_first[-1]
+    yield Row("longest hole while nothing happens: what the computer itself loses", usual - HOP_SECONDS, "s")
     yield Row("on hold: what the first telephone hears of the street", max(-missed, 0.0), "s", 0.3)
     yield Row("resumed: until it is heard there again", max(missed, 0.0), "s", 1.0)
     yield Row(
