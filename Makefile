@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 TABLE := -p tests.integration.table -m "" --table
 
-.PHONY: help setup wheel run visit test test-site test-sip check bench bench-attacks bench-guardian bench-registrar bench-site bench-transfer bench-readers install install-site clean
+.PHONY: help setup wheel run visit test test-site test-sip check bench bench-attacks bench-guardian bench-registrar bench-journal bench-site bench-transfer bench-readers install install-site clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(HERE)Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,9 @@ bench-transfer: setup  ## a visit that is held, transferred and joined by a thir
 
 bench-readers: setup  ## ten million random bytes into each decoder of card readers and keypads, noise, pulled cables
 	@cd $(HERE) && $(PY) -m tests.bench readers --report build/bench-readers.json
+
+bench-journal: setup  ## the record: killed at each of its first 500 writes, on broken disks, and a million entries long
+	@cd $(HERE) && $(PY) -m tests.bench journal --report build/bench-journal.json
 
 install:  ## install the service on this machine
 	@cd $(HERE) && deploy/install

@@ -140,7 +140,9 @@ def _print(records: Iterable[Fact], as_csv: bool, as_json: bool, *, stream: bool
     if as_csv:
         _print_csv(records)
     elif as_json and not stream:
-        print_json(list(records))
+        # A line for each: the indented form takes as long as all the rest.
+        lines = ",\n ".join(map(json.dumps, records))
+        click.echo(f"[{lines}]")
     else:
         for record in records:
             click.echo(json.dumps(record) if as_json else _line(record))

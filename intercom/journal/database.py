@@ -59,7 +59,8 @@ class Broken(Exception):
 class Entry:
     """A record with the time it belongs to: milliseconds since 1970, and how far the clock is believed.
 
-    `told` means that it could not be written and was logged, `late` that it waited in memory meanwhile.
+    `told` means that it could not be written and was logged, `late` that it waited in memory meanwhile,
+    `tried` is the number and the hash it was to have.
     """
 
     at: int
@@ -67,6 +68,7 @@ class Entry:
     record: Record
     told: bool = False
     late: bool = False
+    tried: tuple[int, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +169,17 @@ class Database:
     def add(self, entries: Iterable[Entry]) -> None:
         """Append records in one step, all or none. Blocks on the disk: for kinds in `SURE` until it has them.
 
+        Entries that were tried before may be there nevertheless: a disk that fails to sync can still have the
+        bytes, and SQLite finds them when it opens the file again. They are not appended twice.
+
         Raises:
             sqlite3.Error: nothing was appended, and the database must be opened again.
         """
         number, digest, settings = self.newest.number, self.newest.hash, self._settings
         rows = []
         for entry in entries:
+            if entry.tried is not None and self._has(*entry.tried):
+                continue
             kind = KINDS[type(entry.record)]
             if isinstance(entry.record, RecordSettings):
                 said = {"digest": settings_digest(self.key, entry.record.text)}
@@ -184,6 +191,7 @@ class Database:
             data = json.dumps(said, separators=(",", ":"))
             number += 1
             digest = link(digest, number, content(entry.at, entry.clock, kind, data))
+            entry.tried = number, digest
             rows.append((number, entry.at, entry.clock, kind, data, digest))
         if not rows:
             return
@@ -246,6 +254,10 @@ class Database:
         if (pages - free) * size <= bounds.megabytes * MEGABYTE:
             return 0
         return min(self.dropped.number + DROP_AT_ONCE, self.newest.number - 1)
+
+    def _has(self, number: int, digest: bytes) -> bool:
+        row = self._database.execute("SELECT hash FROM record WHERE id = ?", (number,)).fetchone()
+        return row is not None and bool(row[0] == digest)
 
     def _last_settings(self) -> str | None:
         row = self._database.execute(

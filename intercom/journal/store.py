@@ -123,7 +123,7 @@ class Journal:
             if entries:
                 try:
                     self._write(entries)
-                except (OSError, sqlite3.Error, Broken) as error:
+                except Exception as error:  # the thread must live: whatever it is, it is said and tried again
                     self._put_back(entries, error)
                 else:
                     self._say(None)

@@ -18,6 +18,7 @@ from tests.bench import (
     flood,
     guardian,
     idle,
+    journal,
     press,
     readers,
     registering,
@@ -38,6 +39,7 @@ PARTS: dict[str, Callable[[Path], Iterator[Row]]] = {
 ALONE = {
     "attacks": attacks.measure,
     "guardian": guardian.measure,
+    "journal": journal.measure,
     "readers": readers.measure,
     "site": site.measure,
     "transfer": transfer.measure,
@@ -49,7 +51,7 @@ ALONE = {
 @click.argument("parts", nargs=-1, type=click.Choice([*PARTS, *ALONE]))
 @click.option("--report", type=click.Path(path_type=Path), default="build/bench.json", show_default=True)
 def main(parts: tuple[str, ...], report: Path) -> None:
-    """Run all PARTS but `attacks`, `guardian`, `readers`, `site`, `transfer`, or only those named."""
+    """Run all PARTS but those that are measured alone, or only those named."""
     before = os.getloadavg()[0]
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:

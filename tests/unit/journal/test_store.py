@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -320,6 +321,15 @@ def test_a_database_that_is_damaged_while_it_is_written_is_set_aside(opened: Ope
     assert "malformed" in begun["reason"]
     assert len(others) == 50
     assert health.rest() == []
+
+
+def test_a_record_that_cannot_be_kept_at_all_does_not_end_the_thread(opened: Opened, tmp_path: Path) -> None:
+    journal, health = opened(tmp_path / "journal.db")
+    journal.append(RecordAccess(cast("str", object()), "operator", "", True, ""))
+    assert "not JSON serializable" in (health.next() or "")
+    told: Ear[bool] = Ear()
+    journal.flush(told)
+    assert told.next() is False
 
 
 def test_many_databases_set_aside_are_a_fault(opened: Opened, tmp_path: Path) -> None:
