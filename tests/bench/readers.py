@@ -15,8 +15,8 @@ from itertools import cycle
 from pathlib import Path
 
 from deploy.demo.program import ProgramError, wait_until
-from hardware.frames import QUIET_SECONDS, Card, Garbled, Key, Reading
-from hardware.pn532 import LIST_ONE, Frames, Pn532, frame
+from hardware.frames import HELD_SECONDS, QUIET_SECONDS, Card, Garbled, Key, Reading, Strength
+from hardware.pn532 import IN_COMMUNICATE_THRU, LIST_ONE, Frames, NtagPassword, Pn532, frame
 from hardware.reader import KINDS, Reader
 from hardware.simulated_readers import (
     SimulatedCard,
@@ -36,6 +36,8 @@ NOISE_SECONDS = 1.0
 NOISE_RATE = 1_000_000
 BURST = 10_000
 TIME_LIMIT = 10.0
+PASSWORD = NtagPassword(b"1234", b"PK")
+NTAG = bytes.fromhex("010100440007" + "04E141124C2880")
 WELL_AFTER_SECONDS = 0.05
 """Longer than a gap inside a frame, shorter than the silence after noise."""
 
@@ -91,22 +93,28 @@ def known_to(kind: str, dice: random.Random) -> frozenset[str]:
 
 
 class Asking:
-    """A PN532 that asks for cards whenever noise comes."""
+    """A PN532 that asks for cards while noise comes; or a card for its password, and only proof counts."""
 
-    def __init__(self) -> None:
-        self._chip = Pn532()
+    def __init__(self, proving: bool = False) -> None:
+        self._chip = Pn532((lambda uid: PASSWORD) if proving else None)
+        self._noise_at = IN_COMMUNICATE_THRU if proving else LIST_ONE
         self._asked = b""
         self._now = 0.0
 
     def receive(self, data: bytes, now: float) -> list[Reading]:
         self._now = max(self._now, now)
         readings: list[Reading] = []
-        while self._question() != LIST_ONE:
-            self._now += WELL_AFTER_SECONDS
-            answer = frame(bytes((0xD5, self._asked[0] + 1))) if self._asked else b""
+        while not self._question().startswith(self._noise_at):
+            # A card is new only if it was away.
+            self._now += 2 * HELD_SECONDS if self._asked == LIST_ONE else WELL_AFTER_SECONDS
+            listed = NTAG if self._asked == LIST_ONE else b""
+            answer = frame(bytes((0xD5, self._asked[0] + 1)) + listed) if self._asked else b""
             self._asked = b""
             readings += self._chip.receive(answer, self._now)
-        return readings + self._chip.receive(data, self._now)
+        readings += self._chip.receive(data, self._now)
+        if self._noise_at == LIST_ONE:
+            return readings
+        return [card for card in readings if isinstance(card, Card) and card.strength is not Strength.NUMBER]
 
     def _question(self) -> bytes:
         for payload in Frames().receive(self._chip.send(self._now), 0.0):
@@ -114,12 +122,12 @@ class Asking:
         return self._asked
 
 
-def misread(kind: str, count: int, alphabet: bytes = b"") -> Misread:
+def misread(kind: str, count: int, alphabet: bytes = b"", proving: bool = False) -> Misread:
     """Feeds so many random bytes, in pieces of all sizes, with pauses and without."""
     dice = random.Random(6)
     known = known_to(kind, dice)
     result = Misread()
-    decoder = Asking() if kind == "pn532" else KINDS[kind].decoder(None)
+    decoder = Asking(proving) if kind == "pn532" else KINDS[kind].decoder(None)
     pauses = cycle([0.001, 2 * QUIET_SECONDS, 0.001, WELL_AFTER_SECONDS])
     now = 0.0
     while count > 0:
@@ -179,6 +187,7 @@ def measure(folder: Path) -> Iterator[Row]:
     folder.mkdir(parents=True)
     for kind in KINDS:
         yield from _misread_rows(kind, "random bytes", misread(kind, BYTES))
+    yield from _misread_rows("pn532", "random bytes for a password", misread("pn532", BYTES, proving=True))
     for kind, alphabet in ALPHABETS.items():
         yield from _misread_rows(kind, "its own bytes at random", misread(kind, BYTES, alphabet))
     for kind in KINDS:

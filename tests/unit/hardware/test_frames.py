@@ -238,6 +238,10 @@ def test_a_million_random_bytes_are_no_card_and_open_nothing(kind: str) -> None:
     assert (result.cards, result.grants) == (0, 0)
 
 
+def test_random_bytes_prove_no_password() -> None:
+    assert misread("pn532", 1_000_000, proving=True).cards == 0
+
+
 @pytest.mark.parametrize("kind", ALPHABETS)
 def test_the_bytes_of_real_frames_in_random_order_open_nothing(kind: str) -> None:
     assert misread(kind, 200_000, ALPHABETS[kind]).grants == 0
@@ -250,6 +254,9 @@ def test_what_is_counted_as_a_grant() -> None:
     assert (result.cards, result.keys, result.grants) == (2, 15, 2)
     listed = bytes.fromhex("D54B010100040804" + "1DC6A2F3")
     assert Asking().receive(frame(listed), 1.0) == [Card("iso14443a", "1DC6A2F3")]
+    assert Asking(proving=True).receive(frame(b"\xd5\x43\x00PK"), 1.0) == [
+        Card("iso14443a", "04E141124C2880", Strength.PASSWORD)
+    ]
 
 
 # A card that is held
