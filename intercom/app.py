@@ -381,11 +381,14 @@ def lock_doors(path: Path) -> int:
 
     Args:
         path: the settings.
+
+    Raises:
+        OSError: the guardian is there, and not for us or not alive.
     """
     from hardware import guardian  # another program's
 
     try:
         lock_all(SystemGuardian(guardian_socket()))
-    except OSError:
+    except (FileNotFoundError, ConnectionError):
         return guardian.main(["--lock", str(path)])
     return 0

@@ -16,7 +16,7 @@ FAILED, WRONG, NOT_RUNNING = 1, 2, 3
 
 _COMMANDS = {
     "run": ("serve:run", "Run the door station."),
-    "lock": ("serve:lock", "Lock every strike, without the service (for its stop hook)."),
+    "lock": ("serve:lock", "Lock every strike at once, without the service."),
     "check": ("check:check", "Find what keeps the station from ringing, step by step."),
     "status": ("ask:status", "Show what the running service does."),
     "watch": ("ask:watch", "Show each step of the running service as it happens."),

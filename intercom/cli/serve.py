@@ -65,7 +65,11 @@ def lock(config: Path | None) -> None:
         _tell(wrong.mistakes)
     from intercom.app import lock_doors
 
-    sys.exit(lock_doors(path))
+    try:
+        code = lock_doors(path)
+    except OSError as error:
+        fail(f"the guardian of the doors does not take the order: {error.strerror or error}; try with sudo")
+    sys.exit(code)
 
 
 def log_to_stderr() -> None:

@@ -168,7 +168,7 @@ class MessageReceived:
 
 @dataclass(frozen=True, slots=True)
 class StrikeMoved:
-    """A strike was released or locked, by our action or by its own limit."""
+    """The guardian has released or locked a strike, by our action or for a reason of its own."""
 
     door: str
     released: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from deploy.demo.program import free_port, wait_until
 from deploy.demo.station import Station, settings
 from intercom.control import client
 from tests.guarding import FRONT, Guardian, Trace, doors
-from tests.system.test_watchdog import frozen
+from tests.system.test_watchdog import COMMAND, frozen
 
 NOBODY = Account("door", "a password", "site.example", f"127.0.0.1:{free_port()}", "udp")
 FED_SECONDS = 1.0
@@ -119,6 +120,35 @@ def test_without_a_guardian_the_bell_rings_and_when_it_is_there_the_door_opens(t
             station.wait_event("HealthChanged", part="door 'front'", fault="its guardian is gone")
             station.wait_event("StrikeMoved", released=False)
             assert guardian.trace.levels()[-1].level is False
+
+
+def test_intercom_lock_ends_a_release(tmp_path: Path) -> None:
+    """The door is shown as locked, and can be opened anew."""
+    with (
+        Guardian(tmp_path, doors({"name": "front", "pin": FRONT, "release_seconds": 30})) as guardian,
+        serving(tmp_path, guardian=guardian.path) as station,
+    ):
+        open_door(station)
+        environment = {**os.environ, **station.environment}
+        done = subprocess.run([COMMAND, "lock"], env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert guardian.trace.levels()[-1].level is False
+        station.wait_event("StrikeMoved", released=False)
+        open_door(station)
+
+
+def test_intercom_lock_says_when_the_guardian_does_not_answer(tmp_path: Path) -> None:
+    with (
+        Guardian(tmp_path, doors({"name": "front", "pin": FRONT, "release_seconds": 30})) as guardian,
+        serving(tmp_path, guardian=guardian.path) as station,
+    ):
+        open_door(station)
+        os.kill(guardian.program.pid, signal.SIGSTOP)
+        environment = {**os.environ, **station.environment}
+        done = subprocess.run([COMMAND, "lock"], env=environment, capture_output=True, text=True, check=False)
+        os.kill(guardian.program.pid, signal.SIGCONT)
+        assert done.returncode == 1
+        assert "the guardian of the doors does not take the order: timed out; try with sudo" in done.stderr
 
 
 def guardians(folder: Path) -> list[int]:
