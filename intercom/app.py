@@ -9,6 +9,7 @@ import functools
 import gc
 import logging
 import signal
+import time
 from collections import Counter
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -195,7 +196,7 @@ class Station:
             {button.name: button.pin for button in settings.button},
             {lamp.name: lamp.pin for lamp in settings.lamp},
             {door.name: door.pin for door in settings.door},
-            lambda name, down: self._runtime.post_from_thread(ButtonDown(name) if down else ButtonUp(name)),
+            self._contact,
             self._strikes,
             pins,
         )
@@ -203,6 +204,11 @@ class Station:
         for fault in self._panel.faults:
             self._runtime.post(HealthChanged(fault.part, f"pin {fault.pin} {fault.reason}"))
         self._panel.show(lamp_of(self._runtime.state).value)
+
+    def _contact(self, button: str, down: bool) -> None:
+        """Take an edge on the thread of the pins, with its own time: the event loop may be late."""
+        edge = ButtonDown if down else ButtonUp
+        self._runtime.post_from_thread(edge(button, time.monotonic()))
 
     def _line_config(self) -> LineConfig:
         settings, file = self._settings, self._settings_file

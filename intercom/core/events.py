@@ -16,16 +16,21 @@ class TimePassed:
 
 @dataclass(frozen=True, slots=True)
 class ButtonDown:
-    """The raw contact of a button closed. It may bounce."""
+    """The raw contact of a button closed, `at` that time on the clock of the steps. It may bounce.
+
+    None is the time of the step. A busy machine takes the step later, and a short press is none the less one.
+    """
 
     button: str
+    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ButtonUp:
-    """The raw contact of a button opened. It may bounce."""
+    """The raw contact of a button opened; `at` as above. It may bounce."""
 
     button: str
+    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

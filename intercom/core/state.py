@@ -270,13 +270,15 @@ class Contact:
 
     Attributes:
         down: the raw level now.
-        since: when the level last changed.
+        since: when the change to it was taken.
+        edge: when the level itself changed, which may have been earlier.
         down_for: how long it had been down before that, in all.
         counted: this press has been taken.
     """
 
     down: bool
     since: float
+    edge: float
     down_for: float = 0.0
     counted: bool = False
 

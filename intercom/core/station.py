@@ -120,10 +120,10 @@ def _handle(state: State, event: Event, now: float, policy: Policy) -> Result:
     match event:
         case TimePassed():
             return state, ()
-        case ButtonDown(button):
-            return _contact_down(state, button, now), ()
-        case ButtonUp(button):
-            return _contact_up(state, button, now), ()
+        case ButtonDown(button, at):
+            return _contact_down(state, button, now if at is None else at, now), ()
+        case ButtonUp(button, at):
+            return _contact_up(state, button, now if at is None else at, now, policy)
         case ButtonPressed(button):
             return _press(state, button, now, policy)
         case CallRequested(to):
@@ -226,21 +226,26 @@ def _meet(state: State, deadline: float, now: float, policy: Policy) -> Result:
 # Buttons
 
 
-def _contact_down(state: State, button: str, now: float) -> State:
+def _contact_down(state: State, button: str, at: float, now: float) -> State:
     contact = state.contacts.get(button)
     if contact is not None and contact.down:
         return state
-    changed = Contact(True, now) if contact is None else replace(contact, down=True, since=now)
+    changed = Contact(True, now, at) if contact is None else replace(contact, down=True, since=now, edge=at)
     return replace(state, contacts={**state.contacts, button: changed})
 
 
-def _contact_up(state: State, button: str, now: float) -> State:
+def _contact_up(state: State, button: str, at: float, now: float, policy: Policy) -> Result:
     contact = state.contacts.get(button)
     if contact is None or not contact.down:
-        return state
-    down_for = contact.down_for + (now - contact.since)
-    changed = replace(contact, down=False, since=now, down_for=down_for)
-    return replace(state, contacts={**state.contacts, button: changed})
+        return state, ()
+    down_for = contact.down_for + max(0.0, at - contact.edge)
+    # Both edges may come at once, late: the time between them counts.
+    pressed = not contact.counted and down_for >= policy.settle_seconds
+    changed = replace(
+        contact, down=False, since=now, edge=at, down_for=down_for, counted=contact.counted or pressed
+    )
+    state = replace(state, contacts={**state.contacts, button: changed})
+    return _press(state, button, now, policy) if pressed else (state, ())
 
 
 def _settle(state: State, button: str, contact: Contact, now: float, policy: Policy) -> Result:

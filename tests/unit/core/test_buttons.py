@@ -31,6 +31,25 @@ def test_a_press_rings_once_it_has_settled() -> None:
     assert story.wait(0.0002) == [Dial(1, FLAT), ShowLamp(Lamp.CALLING), Play(Tone.HEARD)]
 
 
+def test_a_short_press_that_a_busy_machine_takes_late_rings() -> None:
+    story = Story()
+    pressed = story.now
+    story.wait(2)
+    assert story.tell(ButtonDown("bell", pressed)) == []
+    assert dials(story.tell(ButtonUp("bell", pressed + 0.05))) == [FLAT]
+    assert dials(story.wait(1)) == []
+    assert story.state.contacts == {}
+
+
+def test_a_spark_that_a_busy_machine_takes_late_rings_nobody() -> None:
+    story = Story()
+    spark = story.now
+    story.wait(2)
+    assert story.tell(ButtonDown("bell", spark), ButtonUp("bell", spark + 0.005)) == []
+    assert story.wait(1) == []
+    assert story.state.contacts == {}
+
+
 def test_a_held_button_is_one_press_and_nothing_waits_for_it() -> None:
     story = Story()
     story.tell(ButtonDown("bell"))
