@@ -56,7 +56,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     table: Path | None = config.getoption("table", None)
-    if table is None:
+    if table is None or hasattr(config, "workerinput"):  # a worker of xdist knows its own tests alone
         return
     rows = sorted(
         (row for outcome in ("passed", "failed", "error") for row in _rows(terminalreporter, outcome)),
