@@ -7,7 +7,6 @@ set aside as it is: nothing is ever built on it.
 import hmac
 import json
 import os
-import secrets
 import sqlite3
 from collections.abc import Iterable
 from contextlib import suppress
@@ -130,7 +129,7 @@ class Database:
             raise Broken(
                 "it is of an older shape, without hashes" if shape == 0 else f"it is of shape {shape}"
             )
-        begin = secrets.token_bytes(32)
+        begin = os.urandom(32)
         with self._transaction():
             for statement in _statements(_TABLES):
                 run(statement)
@@ -304,7 +303,7 @@ def _device_key(file: Path) -> bytes:
     try:
         key = file.read_bytes()
     except FileNotFoundError:
-        key = secrets.token_bytes(KEY_BYTES)
+        key = os.urandom(KEY_BYTES)
         new = file.with_suffix(".new")
         new.unlink(missing_ok=True)
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
