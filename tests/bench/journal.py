@@ -179,6 +179,7 @@ def _kills(folder: Path) -> Iterator[Row]:
             sum(call == name for call, _ in first),
             "times",
         )
+    yield Row("killed while old records were dropped", len(bounded), "times")
     yield Row(
         "writers that were not killed where they should be", sum(not each.died for each in kills), "", 0
     )
