@@ -39,3 +39,7 @@
  * would send two REGISTERs a second if a registrar grants one second, and none
  * ever again if it grants 2^32 - 1. */
 #define PJSUA_REG_AUTO_REG_REFRESH              0
+
+/* The second stale nonce in a row is a failure: a registrar that never likes one
+ * would get four REGISTERs a try. */
+#define PJSIP_MAX_STALE_COUNT                   2
