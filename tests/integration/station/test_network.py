@@ -165,3 +165,17 @@ def test_the_address_that_rport_shows(parts: ExitStack, tmp_path: Path) -> None:
     assert wait_until(
         lambda: any("192.0.2.99:4711" in request.header("Contact") for request in server.registers), 5.0
     )
+
+
+@pytest.mark.item(1, "a Retry-After that is garbage leaves the answer what it is", "scripted server")
+@pytest.mark.parametrize("garbage", ["in a while; -1", "(", "", "99999999999999999999;duration=", "5;=;("])
+def test_garbage_in_retry_after(parts: ExitStack, tmp_path: Path, garbage: str) -> None:
+    refusals = iter([Say("503 Service Unavailable", {"Retry-After": garbage})])
+    well = granted()
+    server = parts.enter_context(ScriptedRegistrar(lambda request: next(refusals, None) or well(request)))
+    server.calls = lambda request: Say("486 Busy Here", {"Retry-After": garbage})
+    station = start(parts, tmp_path / "door", server.account())
+    station.program.wait_for("503", 5.0)  # not that it is silent, which takes 12 s
+    station.wait_registered()
+    station.press()
+    station.wait_event("CallEnded", status=486, timeout=5.0)
