@@ -258,6 +258,7 @@ class Strikes:
     # The thread
 
     def _listen(self) -> None:
+        self._ail(self._faults)
         while not self._closing.is_set():
             try:
                 connection = self._guardian.connect()

@@ -1,4 +1,4 @@
-"""What every test gets: a check that no thread is left alive, and one way of drawing random examples.
+"""What every test gets: no thread and no port is left, and one way of drawing random examples.
 
 `CI=1` draws the same examples each time, so that a red run can be repeated; without it new ones are tried.
 """
@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from deploy.demo.program import ports_given_back
+
 settings.register_profile("local", deadline=None, max_examples=200)
 settings.register_profile(
     "ci", settings.get_profile("local"), derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -18,6 +20,12 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 ENDING_SECONDS = 2.0
 """How long a thread that was told to end may take."""
+
+
+@pytest.fixture(autouse=True)
+def no_port_stays() -> Iterator[None]:
+    with ports_given_back():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,8 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -258,8 +258,8 @@ _reserved: list[socket.socket] = []
 def free_ports(count: int, address: str = "127.0.0.1") -> int:
     """The first of `count` consecutive ports, each free for UDP and for TCP on `address`.
 
-    They stay reserved for this process until it ends, against every other process that asks here: one
-    abstract Unix socket per port, in the same network namespace, is the mark.
+    They stay reserved for this process until it ends or `ports_given_back` does, against every other process
+    that asks here: one abstract Unix socket per port, in the same network namespace, is the mark.
 
     Raises:
         OSError: no such row of ports was found.
@@ -275,6 +275,18 @@ def free_ports(count: int, address: str = "127.0.0.1") -> int:
 def free_port(address: str = "127.0.0.1") -> int:
     """One port, free for UDP and for TCP on `address`; reserved as in `free_ports`."""
     return free_ports(1, address)
+
+
+@contextmanager
+def ports_given_back() -> Iterator[None]:
+    """Free again the ports that are reserved within the context: each costs a file descriptor."""
+    before = len(_reserved)
+    try:
+        yield
+    finally:
+        for mark in _reserved[before:]:
+            mark.close()
+        del _reserved[before:]
 
 
 def _reserve(ports: range, address: str) -> list[socket.socket]:

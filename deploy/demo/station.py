@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from deploy.demo.account import Account
-from deploy.demo.program import Program, ProgramError
+from deploy.demo.program import Program, ProgramError, wait_until
 from intercom.control import client
 
 Step = dict[str, Any]
@@ -250,8 +250,10 @@ class Station:
         return self.wait_step(lambda step: step["after"] == state, timeout, f"into {state}")
 
     def wait_registered(self, timeout: float = 10.0) -> None:
-        """Block until the registrar has accepted the station."""
+        """Block until the registrar has accepted the station, and its own guardian has the doors."""
         self.program.wait_for("registered for", timeout)
+        if "INTERCOM_GUARDIAN" not in self._environment:
+            wait_until(lambda: not any(part.startswith("door ") for part in self.status()["faults"]), timeout)
 
     _tail = ""
 

@@ -289,9 +289,14 @@ def test_silence(door: Door, transport: Transport) -> None:
     assert "firewall" in found["registrar"][0]["advice"]
 
 
-def test_ipv6_is_refused_with_a_reason(door: Door) -> None:
-    door.write(account_at("[::1]:5060"))
-    assert "(IPv4)" in checked(door, 2)["settings"][0]["detail"]
+def test_nobody_listens_over_ipv6(door: Door) -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as taken:
+        taken.bind(("::1", 0))
+        port = taken.getsockname()[1]
+    door.write(account_at(f"[::1]:{port}"))
+    found = checked(door, 1)
+    assert found["name"][0]["detail"] == "::1 is an address, no name is looked up"
+    assert f"[::1]:{port} over UDP" in found["registrar"][0]["detail"]
 
 
 def test_something_that_is_not_sip(door: Door) -> None:

@@ -51,7 +51,7 @@ class House:
         self.door, self.flat1, self.flat2 = (
             parts.enter_context(Stranger(site.proxy, INSIDE)) for _ in range(3)
         )
-        for name in USERS:
+        for name in ("door", "flat1", "flat2"):
             register(site, name, getattr(self, name))
 
     def talk(self, caller: str, called: Stranger, to: str) -> Talk:

@@ -65,7 +65,7 @@ def levels() -> Ear[bool, float]:
 
 
 class Guarded:
-    """The strikes of a service, and a guardian that says what a test wants."""
+    """The strikes of a service, and a guardian that says what a test wants. It has not said anything yet."""
 
     def __init__(self) -> None:
         self.moved: Ear[str, bool, int] = Ear()
@@ -75,6 +75,7 @@ class Guarded:
         self._ends: list[socket.socket] = []
         self._theirs: socket.socket | None = None
         self.strikes = Strikes(["front"], self, self.moved, self.ailed)
+        assert self.ailed.next() == ("front", "its guardian has not answered yet")
 
     def connect(self) -> socket.socket:
         if self.refuses:
