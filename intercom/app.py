@@ -59,7 +59,7 @@ from intercom.runtime import Runtime
 from intercom.settings.hours import hours_at, until_next_look
 from intercom.settings.loading import Mistake, callers, policy, read_password
 from intercom.settings.schema import Settings
-from intercom.sip.config import AccountConfig, LineConfig
+from intercom.sip.config import AccountConfig, LineConfig, nat_of
 from intercom.sip.line import Line
 from intercom.sip.outbox import Outbox
 from intercom.sip.wire import address_of
@@ -212,7 +212,7 @@ class Station:
 
     def _line_config(self) -> LineConfig:
         settings, file = self._settings, self._settings_file
-        device = settings.sound.device
+        device, turn = settings.sound.device, settings.network.turn
         return LineConfig(
             name=settings.station.name,
             accounts=[
@@ -225,6 +225,7 @@ class Station:
             caller=functools.partial(caller_of, callers(settings.incoming)),
             may_talk=functools.partial(may_talk, *_acquaintances(settings)),
             agent=f"intercom/{__version__}",
+            nat=nat_of(settings.network, read_password(turn.password_file, file) if turn else ""),
         )
 
     async def _open_control(self, parts: AsyncExitStack) -> None:

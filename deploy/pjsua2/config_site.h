@@ -43,3 +43,7 @@
 /* The second stale nonce in a row is a failure: a registrar that never likes one
  * would get four REGISTERs a try. */
 #define PJSIP_MAX_STALE_COUNT                   2
+
+/* A STUN or TURN server that is silent is given up after 2.3 s (sends at 0, 0.1,
+ * 0.3 and 0.7 s, and 1.6 s of waiting), not after 7.9: somebody is at the door. */
+#define PJ_STUN_MAX_TRANSMIT_COUNT              4

@@ -50,6 +50,11 @@ PJSUA_DTMF_METHOD_RFC2833: int
 PJSUA_IPV6_DISABLED: int
 PJSUA_IPV6_ENABLED_USE_IPV6_ONLY: int
 PJSUA_SIP_TIMER_OPTIONAL: int
+PJSUA_STUN_USE_DEFAULT: int
+PJSUA_STUN_USE_DISABLED: int
+PJ_TURN_TP_TCP: int
+PJ_TURN_TP_UDP: int
+PJSIP_INV_STATE_NULL: int
 
 class Error(Exception):
     reason: str
@@ -153,6 +158,7 @@ class Endpoint:
     def codecEnum2(self) -> Iterator[CodecInfo]: ...
     def codecSetPriority(self, codec: str, priority: int) -> None: ...
     def hangupAllCalls(self) -> None: ...
+    def natUpdateStunServers(self, servers: StringVector, wait: bool) -> None: ...
 
 class AuthCredInfo:
     def __init__(self, scheme: str, realm: str, user: str, kind: int, data: str) -> None: ...
@@ -194,6 +200,14 @@ class AccountNatConfig:
     udpKaIntervalSec: int
     contactRewriteUse: int
     viaRewriteUse: int
+    iceEnabled: bool
+    sipStunUse: int
+    mediaStunUse: int
+    turnEnabled: bool
+    turnServer: str
+    turnConnType: int
+    turnUserName: str
+    turnPassword: str
 
 class AccountConfig:
     natConfig: AccountNatConfig

@@ -83,8 +83,17 @@ def _steps(path: Path, socket: Path) -> Iterator[Step]:
         for step in _account(account, settings, path, status):
             several = len(settings.account) > 1
             yield replace(step, detail=f"{account.name}: {step.detail}") if several else step
+    yield from _relays(settings, path)
     yield from _addresses(settings)
     yield from _codes(settings)
+
+
+def _relays(settings: Settings, path: Path) -> Iterator[Step]:
+    from intercom.sip.config import nat_of
+
+    turn = settings.network.turn
+    password = read_password(turn.password_file, path) if turn else ""
+    yield from servers.relays(nat_of(settings.network, password), settings.network)
 
 
 def _account(account: Account, settings: Settings, path: Path, status: Status | None) -> Iterator[Step]:

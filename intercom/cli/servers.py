@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from intercom.sip.certificate import Certificate, Trust
 from intercom.sip.config import trust_of
 from intercom.sip.names import NameServers
 from intercom.sip.probe import Distrusted, NotSip, ask_options
+from intercom.sip.relays import Absent, Nat, look
 from intercom.sip.targets import NotFound, Server, find, is_numeric, service_name
 
 NEAR_DAYS = 14
@@ -58,6 +59,21 @@ def registrar(account: Account, found: Sequence[Server], folder: Path) -> Found[
         there = there or bool(step.ok)
         yield step
     return there
+
+
+def relays(nat: Nat, network: Network) -> Iterator[Step]:
+    """Ask the STUN and TURN servers, as the service does."""
+    names = NameServers(network.servers)
+    for relay in nat.relays:
+        place = f"the {relay.kind} server {relay.host}:{relay.port}"
+        try:
+            found = asyncio.run(look(relay, names))
+        except Absent as absent:
+            advice = f"correct network.{relay.kind.lower()}, or start the server; calls go without it"
+            yield Step("relay", False, f"{place} {absent}", advice)
+        else:
+            said = "and takes the password" if relay.kind == "TURN" else "with our address"
+            yield Step("relay", True, f"{place} answers at {found} {said}")
 
 
 def _ask(account: Account, server: Server, trust: Trust | None) -> Step:

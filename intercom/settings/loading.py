@@ -181,7 +181,10 @@ def _twins(path: Path, data: dict[str, Any]) -> list[Mistake]:
 
 def _secrets(path: Path, data: dict[str, Any]) -> list[Mistake]:
     mistakes = []
-    for key, table in _tables(data, "account"):
+    network = data.get("network")
+    turn = network.get("turn") if isinstance(network, dict) else None
+    relays = [("network.turn", turn)] if isinstance(turn, dict) else []
+    for key, table in (*_tables(data, "account"), *relays):
         name = table.get("password_file")
         if isinstance(name, str) and name and min(name) >= " ":  # else the schema says why
             try:
@@ -216,7 +219,7 @@ def _authorities(path: Path, data: dict[str, Any]) -> list[Mistake]:
 
 
 def read_password(name: str, settings_file: Path) -> str:
-    """Read the password that an account's `password_file` names. Blocks on the disk.
+    """Read the password that a `password_file` names. Blocks on the disk.
 
     A systemd credential with the file's name wins (`$CREDENTIALS_DIRECTORY`, systemd.exec(5)); otherwise
     the file, seen from the settings' folder, which nobody but its owner may read.

@@ -55,6 +55,21 @@ def _name_server(value: str) -> str:
     return value
 
 
+def _relay(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if host.startswith("["):
+        ipaddress.IPv6Address(host[1:-1])  # its own words fit
+    if not 0 < int(port) < 65536:
+        raise ValueError(f"names port {port}, which is not between 1 and 65535")
+    return value
+
+
+def _place(relay: str) -> tuple[str, int]:
+    """Host and port of a STUN or TURN server."""
+    host, _, port = relay.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def _split(name_server: str) -> tuple[str, int]:
     """Address and port of a name server."""
     address, _, port = name_server.partition("]:" if name_server.startswith("[") else ":")
@@ -88,6 +103,14 @@ NameServer = Annotated[
         "is not the address of a name server, with :PORT if wanted; one of IPv6 stands in brackets",
     ),
     AfterValidator(_name_server),
+]
+RelayServer = Annotated[
+    str,
+    _matching(
+        r"([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):\d{1,5}",
+        "is not HOST:PORT, such as stun.site.example:3478; an address of IPv6 stands in brackets",
+    ),
+    AfterValidator(_relay),
 ]
 Fingerprint = Annotated[
     str,
@@ -208,10 +231,38 @@ class Sip(_Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 0
 
 
+class Turn(_Section):
+    """A server that relays sound (RFC 8656)."""
+
+    server: RelayServer
+    username: Line
+    password_file: Line
+    transport: Literal["udp", "tcp"] = "udp"
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port."""
+        return _place(self.server)
+
+
 class Network(_Section):
-    """Name servers to ask instead of the system's, such as one that runs beside the registrar."""
+    """Name servers to ask instead of the system's, and what helps sound through address translators."""
 
     nameservers: Annotated[list[NameServer], Field(max_length=3)] = []
+    ice: bool = False
+    stun: RelayServer | None = None
+    turn: Turn | None = None
+
+    @model_validator(mode="after")
+    def _by_ice(self) -> Self:
+        if not self.ice and (self.stun or self.turn):
+            raise ValueError(f"{'stun' if self.stun else 'turn'} is used by ICE only: it needs ice = true")
+        return self
+
+    @property
+    def stun_place(self) -> tuple[str, int] | None:
+        """Host and port of the STUN server, if there is one."""
+        return None if self.stun is None else _place(self.stun)
 
     @property
     def servers(self) -> tuple[tuple[str, int], ...]:

@@ -1,6 +1,8 @@
 """An account at one server, as pjsua2 wants it and tells of it."""
 
+import ipaddress
 import socket
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pjsua2 as pj
@@ -9,6 +11,7 @@ from intercom.core.actions import Presence, ShowPresence
 from intercom.sip.callbacks import guarded
 from intercom.sip.config import AccountConfig
 from intercom.sip.registration import RegistrationChanged
+from intercom.sip.relays import Nat
 from intercom.sip.targets import Server
 from intercom.sip.transports import EXPEDITED, mark
 from intercom.sip.wire import is_bound, printable, retry_after
@@ -24,6 +27,7 @@ SOUND = {
 UNPUBLISH_MILLISECONDS = 500
 KEEP_ALIVE_SECONDS = 15
 """An address translator that forgets sooner (RFC 4787 section 4.3 has 2 minutes) is broken."""
+RELAYS = {"udp": pj.PJ_TURN_TP_UDP, "tcp": pj.PJ_TURN_TP_TCP}
 SOUND_KEYS = {"sdes": pj.PJMEDIA_SRTP_KEYING_SDES, "dtls": pj.PJMEDIA_SRTP_KEYING_DTLS_SRTP}
 
 
@@ -102,6 +106,28 @@ def own_address(address: str, port: int) -> str:
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect((address, port))  # sends nothing
         return str(probe.getsockname()[0])
+
+
+def through_translators(config: pj.AccountNatConfig, nat: Nat, places: Mapping[str, str], own: str) -> None:
+    """Set how sound gets through address translators: with ICE if at all, by servers that answer.
+
+    Args:
+        config: what to set it in.
+        nat: from the settings.
+        places: of the STUN and TURN servers that answer now; "" for one that does not.
+        own: the address of this machine that sound is offered on.
+    """
+    # pjsip takes no address of loopback for a candidate, and places no call without any.
+    config.iceEnabled = nat.ice and (any(places.values()) or not ipaddress.ip_address(own).is_loopback)
+    config.sipStunUse = pj.PJSUA_STUN_USE_DISABLED  # the registrar tells our outer address (RFC 3581)
+    stun = pj.PJSUA_STUN_USE_DEFAULT if places.get("STUN") else pj.PJSUA_STUN_USE_DISABLED
+    config.mediaStunUse = stun
+    for relay in nat.relays:
+        if relay.kind == "TURN":
+            config.turnEnabled = bool(places.get("TURN"))
+            config.turnServer = places.get("TURN", "")
+            config.turnConnType = RELAYS[relay.transport]
+            config.turnUserName, config.turnPassword = relay.username, relay.password
 
 
 def account_config(

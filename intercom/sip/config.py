@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Self
 
 from intercom.core.policy import Caller
-from intercom.settings.schema import Account
+from intercom.settings.schema import Account, Network
 from intercom.sip.certificate import Trust
+from intercom.sip.relays import Nat, Relay
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,17 @@ def trust_of(account: Account, folder: Path) -> Trust | None:
     return Trust(account.host, authorities, account.fingerprint or "")
 
 
+def nat_of(network: Network, password: str) -> Nat:
+    """What helps sound through address translators; the password is that of the TURN server."""
+    relays = []
+    if network.stun_place is not None:
+        relays.append(Relay("STUN", *network.stun_place))
+    if network.turn is not None:
+        turn = network.turn
+        relays.append(Relay("TURN", *turn.place, turn.transport, turn.username, password))
+    return Nat(network.ice, tuple(relays))
+
+
 @dataclass(frozen=True, slots=True)
 class LineConfig:
     """The SIP side as a whole.
@@ -94,6 +106,7 @@ class LineConfig:
         may_talk: tells whether a visitor may be sent to a peer (`sip:user@host`) by whom he talks with, and
             whether that peer may take over a call. Called on the SIP thread.
         agent: the User-Agent (RFC 3261 section 20.41).
+        nat: what helps sound through address translators.
     """
 
     name: str
@@ -104,3 +117,4 @@ class LineConfig:
     caller: Callable[[str], Caller | None]
     may_talk: Callable[[str], bool]
     agent: str
+    nat: Nat = field(default_factory=Nat)

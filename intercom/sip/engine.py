@@ -126,6 +126,8 @@ class Engine:
         """
         self.tell = tell
         self._config = config
+        self.nat = config.nat
+        self.places: dict[str, str] = {}
         self._later = later
         self._calls: dict[int, Call] = {}
         self._unheard: dict[int, _Unheard] = {}
@@ -239,6 +241,23 @@ class Engine:
         servers = dict.fromkeys(server for server in (*calls, *ranks) if server is not None)
         self._admitted = set(itertools.islice(servers, MOST_ADMITTED))
         pj.Admission.set([f"{server.place};transport={server.transport}" for server in self._admitted])
+
+    def use(self, kind: str, place: str) -> None:
+        """Have the next calls use a STUN or TURN server, or go without it.
+
+        Args:
+            kind: `STUN` or `TURN`.
+            place: its `address:port`; "" if it does not answer.
+        """
+        if place == self.places.get(kind, ""):
+            return
+        self.places[kind] = place
+        if kind == "STUN" and place:
+            self._endpoint.natUpdateStunServers(pj.StringVector([place]), False)
+        for registrant in self._registrants.values():
+            registrant.renew()
+        if place:
+            log.info("the next calls use the %s server at %s", kind, place)
 
     def register(self, name: str, server: Server) -> None:
         """Send an account's REGISTER to this server, now the one in use; `AccountNews` tell the answer."""
@@ -404,6 +423,12 @@ class Engine:
     def _miss(self, number: int, registrant: Registrant, server: Server) -> bool:
         """Notice that a server says nothing to a call; returns whether another one gets it."""
         unheard = self._unheard.get(number)
+        if unheard is not None and self._waits(number):
+            log.warning("call %d: a STUN or TURN server is silent, the call goes without", number)
+            for kind in self.places:
+                self.use(kind, "")
+            self._place_again(number)
+            return True
         if (
             unheard is None
             or unheard.accounts[0] != registrant.config.name
@@ -421,6 +446,15 @@ class Engine:
             unheard.sent_to.clear()
             self._place_again(number)
         return True
+
+    def _waits(self, number: int) -> bool:
+        """Whether a call is not sent yet because STUN and TURN servers are still asked."""
+        call = self._calls.get(number)
+        if call is None or not any(self.places.values()):
+            return False
+        with contextlib.suppress(pj.Error):
+            return bool(call.getInfo().state == pj.PJSIP_INV_STATE_NULL)
+        return False
 
     def _call_again(self, registrant: Registrant) -> None:
         """Send an account's calls that nobody has said a word to by the server now in use, once."""

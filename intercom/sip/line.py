@@ -26,6 +26,7 @@ from intercom.sip.names import NameServers
 from intercom.sip.outbox import MessageAnswered
 from intercom.sip.probe import is_there
 from intercom.sip.registration import AccountNews, AccountStatus, Supervisor
+from intercom.sip.relays import Relay, follow
 from intercom.sip.targets import Server, find
 from intercom.sip.worker import Later, Worker
 
@@ -62,21 +63,25 @@ class Line:
         self._written = 0
         self._names = NameServers(config.name_servers)
         self._supervisors = {account.name: self._supervisor(account) for account in config.accounts}
-        self._registering: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Start the SIP thread and register."""
         self._worker.start()
-        self._registering = [
+        self._tasks = [
             asyncio.create_task(supervisor.run(), name=f"registration of {name}")
             for name, supervisor in self._supervisors.items()
+        ]
+        self._tasks += [
+            asyncio.create_task(self._follow(relay), name=f"{relay.kind} server")
+            for relay in self._config.nat.relays
         ]
 
     async def stop(self) -> None:
         """Hang up, un-register and end the SIP thread; two and a half seconds at most."""
-        for task in self._registering:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._registering, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if not await asyncio.to_thread(self._worker.stop, STOP_SECONDS):
             log.error("the SIP thread did not end in %.1f s", STOP_SECONDS)
 
@@ -210,6 +215,15 @@ class Line:
             case CallEnded(call):
                 self._calls.discard(call)
         self._post(news)
+
+    async def _follow(self, relay: Relay) -> None:
+        """Use a STUN or TURN server while it answers."""
+        await follow(
+            relay,
+            self._names,
+            use=lambda place: self._worker.submit(lambda engine: engine.use(relay.kind, place)),
+            health=lambda fault: self._post(HealthChanged(relay.kind, fault)),
+        )
 
     def _supervisor(self, account: AccountConfig) -> Supervisor:
         async def look_up(known: bool) -> Sequence[Server]:

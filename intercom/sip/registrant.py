@@ -6,13 +6,13 @@ Rule: it does as its supervisor says and tells what came of it; nothing is decid
 import contextlib
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import pjsua2 as pj
 
 from intercom.core.actions import Presence, ShowPresence
-from intercom.sip.account import Account, account_config, own_address
+from intercom.sip.account import Account, account_config, own_address, through_translators
 from intercom.sip.callbacks import words
 from intercom.sip.certificate import Trust
 from intercom.sip.config import AccountConfig
@@ -24,6 +24,7 @@ from intercom.sip.registration import (
     RegistrationChanged,
     ServerSilent,
 )
+from intercom.sip.relays import Nat
 from intercom.sip.targets import Server
 from intercom.sip.worker import Later
 
@@ -34,6 +35,14 @@ class Owner(Protocol):
     """What an account needs of the user agent."""
 
     closing: bool
+
+    @property
+    def nat(self) -> Nat:
+        """What helps sound through address translators."""
+
+    @property
+    def places(self) -> Mapping[str, str]:
+        """Of the STUN and TURN servers that answer now."""
 
     def tell(self, news: Any) -> None:
         """Take what is to be told to the event loop."""
@@ -109,6 +118,18 @@ class Registrant:
         if self.server is not None:
             with contextlib.suppress(OSError, pj.Error):  # no network now: it may come back as it was
                 self._move(self.server)
+
+    def renew(self) -> None:
+        """Place the next calls by the STUN and TURN servers that answer now.
+
+        pjsip may forget a REGISTER that waits for its answer, so another is sent; there is no un-REGISTER.
+        """
+        if self.account is not None and self.server is not None:
+            config = self._settings(self.server, self._own)
+            config.regConfig.disableRegOnModify = True
+            self.account.modify(config)
+            with contextlib.suppress(pj.Error):  # it has not forgotten: the answer is still to come
+                self.account.setRegistration(True)
 
     def silent(self, server: Server) -> None:
         """Tell that a call gets no word out of a server."""
@@ -211,7 +232,9 @@ class Registrant:
 
     def _settings(self, server: Server, own: str) -> pj.AccountConfig:
         transport = self._owner.transport(server, self.config.trust)
-        return account_config(self._name, self.config, server, own, transport)
+        config = account_config(self._name, self.config, server, own, transport)
+        through_translators(config.natConfig, self._owner.nat, self._owner.places, own)
+        return config
 
     def _tell(self, news: News) -> None:
         self._owner.tell(AccountNews(self.config.name, news))

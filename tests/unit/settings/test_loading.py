@@ -178,6 +178,37 @@ def test_a_wrong_name_server(write: Write, server: str, reason: str) -> None:
     assert ("network.nameservers[1]", reason) in mistakes(write(VALID + text))
 
 
+TURN = '[network]\nice = true\nstun = "stun.example:3478"\n[network.turn]\nserver = "[2001:db8::1]:3478"\n'
+
+
+def test_a_turn_server_and_its_password(write: Write) -> None:
+    network = load(write(f'{VALID}{TURN}username = "door"\npassword_file = "door.secret"\n')).network
+    assert network.turn is not None
+    assert (network.stun_place, network.turn.place) == (("stun.example", 3478), ("2001:db8::1", 3478))
+    text = f'{VALID}{TURN}username = "door"\npassword_file = "none.secret"\n'
+    ((key, reason),) = mistakes(write(text))
+    assert key == "network.turn.password_file"
+    assert reason.endswith("none.secret cannot be read: No such file or directory")
+
+
+NO_RELAY = "is not HOST:PORT, such as stun.site.example:3478; an address of IPv6 stands in brackets"
+
+
+@pytest.mark.parametrize(
+    ("lines", "mistake"),
+    [
+        ('ice = true\nstun = "stun.example"', ("network.stun", NO_RELAY)),
+        ('ice = true\nstun = "::1"', ("network.stun", NO_RELAY)),
+        ('ice = true\nstun = "a:0"', ("network.stun", "names port 0, which is not between 1 and 65535")),
+        ('stun = "a:3478"', ("network", "stun is used by ICE only: it needs ice = true")),
+        ("ice = true\n[network.turn]", ("network.turn.username", "is missing")),
+        ("ice = 1", ("network.ice", "Input should be a valid boolean")),
+    ],
+)
+def test_a_wrong_relay(write: Write, lines: str, mistake: tuple[str, str]) -> None:
+    assert mistake in mistakes(write(f"{VALID}[network]\n{lines}\n"))
+
+
 def test_the_policy_that_a_file_makes(write: Write) -> None:
     assert policy(load(write(VALID))) == Policy(
         buttons={"bell": Plan((Target("sip:flat1@site.example", 25), Target("sip:guard@site.example", 30)))},
