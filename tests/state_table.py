@@ -86,7 +86,7 @@ PHASES: dict[str, Phase] = {
     "Offered, accepted": Offered(OURS, FLAT, until=SOON, accepted=True),
     "Talking": TALKING,
     "Talking, transferred": replace(TALKING, move=MOVE),
-    "Moving": Moving(MOVE, "bell"),
+    "Moving": Moving(MOVE, "bell", talk_until=SOON),
     "Ending": Ending(ENDED, Outcome.CANCELLED, None, None, 0.0, until=SOON),
     "Ending, more to ring": Ending(ENDED, Outcome.CANCELLED, "bell", OFFICE, 0.0, until=SOON),
     "Concluded": Concluded(Outcome.BUSY, until=SOON),

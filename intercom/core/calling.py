@@ -83,8 +83,9 @@ def ring_enough(state: State, phase: Calling, deadline: float, now: float, polic
         kept = record(phase, attempt, attempt.given_up, SILENT)
         state, actions = _ring_on(state, without(phase, attempt), now, policy)
         return state, (kept, *actions)
-    phase = _changed(phase, _left(attempt, Outcome.NO_ANSWER, now, policy))
-    phase = replace(phase, outcome=most_telling(phase.outcome, Outcome.NO_ANSWER))
+    outcome = Outcome.NO_ANSWER if attempt.rang or attempt.answered else Outcome.UNREACHABLE
+    phase = _changed(phase, _left(attempt, outcome, now, policy))
+    phase = replace(phase, outcome=most_telling(phase.outcome, outcome))
     state, actions = _ring_on(state, phase, now, policy)
     return state, (HangUp(attempt.call), *actions)
 

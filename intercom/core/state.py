@@ -199,11 +199,16 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Moving:
-    """Whoever talked has gone, and the call that takes his place is not answered yet."""
+    """Whoever talked has gone, and the call that takes his place is not answered yet.
+
+    `talk_until` and `wrong` are those of the conversation, which has one limit however often it moves.
+    """
 
     move: Move
     button: str | None
+    talk_until: float
     mode: Mode = Mode.TALK
+    wrong: int = 0
 
     @property
     def call(self) -> int:

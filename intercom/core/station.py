@@ -323,13 +323,11 @@ def _answered(state: State, call: int, now: float, policy: Policy) -> Result:
                 state, phase=replace(phase, mode=offered.mode, diverted_by=offered.diverted_by)
             ), ()
         case Talking(move=Move(call=current) as move) as left if current == call:
-            phase = Talking(
-                call, move.direction, left.button, move.peer, since=now, until=until, mode=left.mode
-            )
+            phase = talk.moved(move, left.button, left.mode, now, left.until, left.wrong, policy)
             record = talk.record(left, now - left.since, _transferred_to(move))
             return replace(state, phase=phase), (HangUp(left.call), record)
-        case Moving(move=Move(call=current) as move, button=button, mode=mode) if current == call:
-            phase = Talking(call, move.direction, button, move.peer, since=now, until=until, mode=mode)
+        case Moving(move=Move(call=current) as move) as moving if current == call:
+            phase = talk.moved(move, moving.button, moving.mode, now, moving.talk_until, moving.wrong, policy)
             return replace(state, phase=phase), ()
         case Talking() as joined if offer := _joining(joined, call):
             guest = Talking(call, "in", None, offer.peer, since=now, until=until)
@@ -501,7 +499,8 @@ def _left(
         return replace(state, phase=left), (talk.record(gone, now - gone.since, reason), *talk.mixed(left))
     if phase.move is not None:
         record = talk.record(phase, now - phase.since, _transferred_to(phase.move))
-        return replace(state, phase=Moving(phase.move, phase.button, phase.mode)), (record,)
+        moving = Moving(phase.move, phase.button, phase.until, phase.mode, phase.wrong)
+        return replace(state, phase=moving), (record,)
     again = _plan(state, phase.button, policy) if now < phase.stranded_until else None
     ending = Ending(phase, Outcome.ANSWERED, phase.button, again, now - phase.since, now)
     state, actions = _over(state, ending, reason, now, policy)

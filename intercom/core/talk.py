@@ -6,8 +6,9 @@ Rule: pure functions over `Talking`. Whether the conversation goes on is decided
 from collections.abc import Callable
 from dataclasses import replace
 
+from intercom.core.access import caller_of
 from intercom.core.actions import Action, HangUp, Mix, RecordCall
-from intercom.core.policy import Policy
+from intercom.core.policy import Mode, Policy
 from intercom.core.ringing import Outcome
 from intercom.core.state import Move, Talking
 
@@ -69,6 +70,34 @@ def loss(party: Talking, policy: Policy) -> str:
     if party.held_until is not None:
         return HELD.format(policy.hold_seconds)
     return STOPPED.format(policy.silence_seconds)
+
+
+def moved(
+    move: Move,
+    button: str | None,
+    mode: Mode,
+    now: float,
+    until: float,
+    wrong: int,
+    policy: Policy,
+) -> Talking:
+    """Who has taken the place of another talks within the same limits, and as no more than he may himself.
+
+    Args:
+        move: the call that took the place.
+        button: whose visit it is.
+        mode: who heard whom before.
+        now: monotonic time in seconds.
+        until: when the conversation ends, whoever leads it.
+        wrong: wrong codes so far.
+        policy: says how somebody who may call is taken.
+    """
+    caller = caller_of(policy.callers, move.peer) if move.direction == "in" else None
+    if mode is Mode.TALK and caller is not None:
+        mode = caller.mode
+    return Talking(
+        move.call, move.direction, button, move.peer, since=now, until=until, wrong=wrong, mode=mode
+    )
 
 
 def stays(phase: Talking, now: float) -> Talking:

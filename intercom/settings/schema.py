@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 _ADDRESS = r"sip:[\w.!~*'()&=+$,;?/%-]+@([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?(;transport=(udp|tcp))?"
 _REGISTRAR = re.compile(
-    r"sip:(?P<host>[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(:(?P<port>\d{1,5}))?(;transport=(?P<transport>udp|tcp|tls))?"
+    r"sip:(?P<host>[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(:(?P<port>\d{1,5}))?(;transport=(?P<transport>udp|tcp|tls))?",
+    re.ASCII,
 )
 SIP_PORT = 5060
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
@@ -23,7 +24,7 @@ MOST_TOGETHER = 6
 
 def _matching(pattern: str, reason: str) -> AfterValidator:
     """A check that answers with our own words instead of a pattern nobody can read."""
-    form = re.compile(pattern)
+    form = re.compile(pattern, re.ASCII)
 
     def check(value: str) -> str:
         if form.fullmatch(value) is None:
@@ -35,7 +36,18 @@ def _matching(pattern: str, reason: str) -> AfterValidator:
 
 def is_address(value: str) -> bool:
     """Tell whether a text is a SIP address that can be called."""
-    return re.fullmatch(_ADDRESS, value) is not None
+    return re.fullmatch(_ADDRESS, value, re.ASCII) is not None and _has_port(value)
+
+
+def _has_port(value: str) -> bool:
+    port = re.search(r":(\d{1,5})(;|$)", value.rpartition("@")[2])
+    return port is None or 0 < int(port[1]) < 65536
+
+
+def _callable(value: str) -> str:
+    if not _has_port(value):
+        raise ValueError("names a port that is not between 1 and 65535")
+    return value
 
 
 def _port(value: str) -> str:
@@ -82,10 +94,18 @@ Name = Annotated[
         r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,31}", "must be 1 to 32 letters, digits, spaces, '_', '.' or '-'"
     ),
 ]
-Address = Annotated[str, _matching(_ADDRESS, "is not a SIP address such as sip:flat1@site.example")]
+Address = Annotated[
+    str,
+    Field(max_length=255),
+    _matching(_ADDRESS, "is not a SIP address such as sip:flat1@site.example"),
+    AfterValidator(_callable),
+]
 Permit = Annotated[
     str,
-    _matching(r"sip:[^@;\s]+@[\w.\[\]:-]+", "is not sip:user@host, or sip:*@host for everyone of a domain"),
+    _matching(
+        r"sip:[^@;\s]+@([\w.-]+|\[[0-9a-fA-F:.]+\])",
+        "is not sip:user@host without a port, or sip:*@host for everyone of a domain",
+    ),
     AfterValidator(str.lower),
 ]
 Registrar = Annotated[
@@ -193,7 +213,8 @@ class Account(_Section):
     @property
     def domain(self) -> str:
         """The domain of the account's address."""
-        return self.uri.rpartition("@")[2].partition(";")[0].partition(":")[0]
+        host = self.uri.rpartition("@")[2].partition(";")[0]
+        return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
 
     @property
     def host(self) -> str:

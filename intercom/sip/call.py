@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 FIRST_ACTIVE = -1
 QUIET_SECONDS = 2.0
 """How long no packet of sound comes before that is told."""
+ONE_WAY_SECONDS = 170.0
+"""The same for a far side that has said that it only listens: nothing shows that it is still there."""
 NOTHING_FITS = "the far side answered with no sound that it was offered"
 IN_THE_CLEAR = "the far side does not encrypt sound, which the settings demand: refused"
 
@@ -226,23 +228,25 @@ class Call(pj.Call):
     def watch(self, now: float) -> None:
         """Tell when sound stops to come from the far side, and when it comes again.
 
-        Where SDP says that none is to come none is missed, but on hold it matters who fills the silence.
+        Where SDP says that none is to come none is missed for a while, but on hold it matters who fills the
+        silence. A stream that SDP has broken brings none.
         """
-        stream = self._stream()
-        if stream is None or not self.talks:
+        if not self.talks:
             return
-        if stream.direction == pj.PJMEDIA_DIR_NONE:
+        stream = self._stream()
+        if stream is not None and stream.direction == pj.PJMEDIA_DIR_NONE:
             self._say_quiet(True, 0.0)
-        elif stream.direction == pj.PJMEDIA_DIR_ENCODING:
-            self._heard_at = now
-            self._say_quiet(False, 0.0)
-        else:
+            return
+        patience = QUIET_SECONDS
+        if stream is not None and stream.direction == pj.PJMEDIA_DIR_ENCODING:
+            patience = ONE_WAY_SECONDS
+        elif stream is not None:
             packets = self.getStreamStat(stream.number).rtcp.rxStat.pkt
             if packets != self._packets:
                 self._packets = packets
                 self._heard_at = now
-            silent = now - self._heard_at
-            self._say_quiet(silent >= QUIET_SECONDS, silent)
+        silent = now - self._heard_at
+        self._say_quiet(silent >= patience, silent)
 
     def _say_quiet(self, quiet: bool, seconds: float) -> None:
         if quiet != self._quiet:

@@ -250,7 +250,7 @@ def test_the_next_address_is_rung_when_nobody_answers() -> None:
     ]
     assert story.wait(15) == [HangUp(2), ShowLamp(Lamp.READY), Play(Tone.SILENCE)]
     assert story.end(2, 487, "Request Terminated") == [
-        called(Outcome.NO_ANSWER, "Request Terminated", GUARD, "office"),
+        called(Outcome.UNREACHABLE, "Request Terminated", GUARD, "office"),
         RecordRing("office", 2, Outcome.NO_ANSWER),
         ShowLamp(Lamp.NO_ANSWER),
         Play(Tone.NO_ANSWER),

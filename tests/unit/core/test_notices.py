@@ -61,7 +61,7 @@ def test_nobody_answered() -> None:
     story.wait(20)
     story.end(1, 487)
     story.wait(15)
-    assert written(story.end(2, 487)) == ["nobody answered 'office' (no answer)"]
+    assert written(story.end(2, 487)) == ["nobody answered 'office' (unreachable)"]
 
 
 def test_a_refusal_is_a_missed_visit() -> None:
@@ -132,7 +132,7 @@ def test_two_events_that_are_late_are_both_written() -> None:
     story.press()
     story.wait(25)
     story.now += 100
-    assert written(story.tell(CallOffered(-1, FLAT))) == ["nobody answered 'bell' (no answer)"]
+    assert written(story.tell(CallOffered(-1, FLAT))) == ["nobody answered 'bell' (unreachable)"]
 
 
 # Codes in messages

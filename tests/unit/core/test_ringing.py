@@ -123,7 +123,7 @@ def test_nobody_else_rings_before_a_hang_up_is_confirmed_or_counts_as_done() -> 
     assert told.wait(4.9) == []
     actions = told.wait(0.2)
     assert dialled(actions) == [GUARD]
-    assert called(OFFICE, Outcome.NO_ANSWER, "no word from the SIP side") in actions
+    assert called(OFFICE, Outcome.UNREACHABLE, "no word from the SIP side") in actions
 
 
 def test_the_last_hang_up_is_waited_for_before_it_is_shown_how_it_went() -> None:
@@ -133,7 +133,7 @@ def test_the_last_hang_up_is_waited_for_before_it_is_shown_how_it_went() -> None
     assert isinstance(told.phase, Ending)
     assert told.end(7) == []
     assert told.end(2, 487, "Request Terminated")[:2] == [
-        called(OFFICE, Outcome.NO_ANSWER, "Request Terminated"),
+        called(OFFICE, Outcome.UNREACHABLE, "Request Terminated"),
         RecordRing("bell", 2, Outcome.BUSY),
     ]
     assert told.lamp is Lamp.BUSY
@@ -188,7 +188,7 @@ def test_a_hang_up_leaves_alone_who_was_given_up_before() -> None:
     told = both()
     told.wait(12)
     assert of(HangUp, told.tell(HangUpRequested())) == [HangUp(1)]
-    assert told.end(2, 487, "x") == [called(OFFICE, Outcome.NO_ANSWER, "x")]
+    assert told.end(2, 487, "x") == [called(OFFICE, Outcome.UNREACHABLE, "x")]
 
 
 def test_another_button_rings_once_all_are_over() -> None:
@@ -313,7 +313,7 @@ def test_a_redirection_is_followed_within_the_same_time() -> None:
     ]
     assert of(HangUp, told.wait(5)) == [HangUp(3)]
     assert told.end(3, 487, "x")[:2] == [
-        called(DESK, Outcome.NO_ANSWER, "x"),
+        called(DESK, Outcome.UNREACHABLE, "x"),
         RecordRing("bell", 3, Outcome.BUSY),
     ]
 

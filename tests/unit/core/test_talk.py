@@ -461,3 +461,26 @@ def test_who_was_about_to_join_when_it_ended_is_let_go() -> None:
         HangUp(-1),
         RecordCall("in", None, GUARD, Outcome.CANCELLED, "OK", 0.0),
     ]
+
+
+def test_a_transfer_lengthens_nothing_and_forgives_no_code() -> None:
+    story = talking()
+    until = talk(story).until
+    story.type(1, "1#")
+    story.wait(1)
+    story.tell(CallTransferred(1, -1, OFFICE), CallAnswered(-1))
+    assert (talk(story).until, talk(story).wrong) == (until, 1)
+    story.tell(CallTransferred(-1, -2, FLAT))
+    story.end(-1)
+    story.tell(CallAnswered(-2))
+    assert (talk(story).until, talk(story).wrong) == (until, 1)
+
+
+def test_who_takes_a_call_over_hears_no_more_than_he_may() -> None:
+    callers = {OFFICE: Caller(mode=Mode.ANNOUNCE), GUARD: Caller()}
+    story = talking(Story(policy=replace(POLICY, callers=callers)))
+    story.tell(CallReplaced(1, -1, OFFICE), CallAnswered(-1))
+    assert talk(story).mode is Mode.ANNOUNCE
+    story.end(1)
+    story.tell(CallReplaced(-1, -2, GUARD), CallAnswered(-2))
+    assert talk(story).mode is Mode.ANNOUNCE

@@ -265,7 +265,7 @@ def test_every_mistake_is_told_at_once_with_its_key(write: Write) -> None:
         ("door[1].release_seconds", "Input should be less than or equal to 60"),
         ("door[1].codes[2].dtmf", "must be 1 to 15 digits or '*', and '#' at the end"),
         ("incoming.answer", "Input should be 'press' or 'automatic'"),
-        ("incoming.permit[2]", "is not sip:user@host, or sip:*@host for everyone of a domain"),
+        ("incoming.permit[2]", "is not sip:user@host without a port, or sip:*@host for everyone of a domain"),
         ("web", "is not a known setting"),
     ]
 
