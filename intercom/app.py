@@ -106,8 +106,8 @@ class Station:
         # Automatic collection could run on any thread and destroy a pjsua2 object there, which aborts the
         # process: the SIP thread collects.
         gc.disable()
-        # pjsip looks up the names that stand in messages (Contact, Record-Route, SDP), and waits: a name server
-        # that is silent would hold the SIP thread for 10 s each time.
+        # pjsip looks up the names that stand in messages (Contact, Record-Route, SDP), and waits: a silent
+        # name server would hold the SIP thread for 10 s each time.
         os.environ["RES_OPTIONS"] = "timeout:1 attempts:1"
         self._loop = asyncio.get_running_loop()
         self._end: asyncio.Future[int] = self._loop.create_future()
