@@ -335,7 +335,7 @@ def full(tmp_path: Path, site: Site) -> Iterator[None]:
     with_disk = Program(command, tmp_path / "strace.log")
     try:
         for pid in processes(site):
-            with_disk.wait_for(f"Process {pid} attached", 5.0)
+            with_disk.wait_for(f"Process {pid} attached", 20.0)
         yield
     finally:
         with_disk.stop()

@@ -17,6 +17,16 @@ from tests.integration.conftest import USERS, Figure
 from tests.integration.station.conftest import Door
 
 
+def told(station: Station, timeout: float = 10.0) -> str:
+    """The next that is told of an account: its fault."""
+    step = station.wait_step(
+        lambda step: step["event"]["type"] == "HealthChanged" and step["event"]["part"].startswith("account"),
+        timeout,
+        "about an account",
+    )
+    return str(step["event"]["fault"])
+
+
 @pytest.mark.item(2, "registers and un-registers", "Kamailio")
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 @pytest.mark.parametrize("algorithm", ["MD5", "SHA-256"])
@@ -36,7 +46,7 @@ def test_registers_and_unregisters(tmp_path: Path, algorithm: str, transport: Tr
 def test_a_wrong_password_is_explained_and_the_bell_still_works(tmp_path: Path, site: Site) -> None:
     text = settings(site.account("door"), [(site.uri("flat1"), 5)])
     with Station(tmp_path / "door", "not-the-password", text) as station:
-        station.wait_event("HealthChanged")
+        told(station)
         account = station.status()["accounts"][0]
         assert account["state"] == "unregistered"
         assert "password" in account["reason"]
@@ -52,7 +62,7 @@ def test_a_registrar_that_was_away_is_found_when_it_comes(tmp_path: Path, transp
     site = Site(tmp_path / "site", users=USERS)
     text = settings(site.account("door", transport), [(site.uri("flat1"), 5)])
     with Station(tmp_path / "door", USERS["door"], text) as station:
-        station.wait_event("HealthChanged", 20.0)
+        told(station, 20.0)
         assert station.status()["accounts"][0]["state"] == "unregistered"
         with site:
             station.wait_registered(30.0)
@@ -78,7 +88,7 @@ def test_a_name_that_does_not_resolve_is_said(tmp_path: Path, site: Site) -> Non
         f"sip:{site.proxy}", "sip:pbx.invalid:5060"
     )
     with Station(tmp_path / "door", USERS["door"], text) as station:
-        fault = station.wait_event("HealthChanged")["event"]["fault"]
+        fault = told(station)
         assert "pbx.invalid does not resolve" in fault
         station.press()
         assert station.wait_action("RecordCall")["outcome"] == "unreachable"
@@ -121,7 +131,7 @@ def test_too_brief_again_and_again(tmp_path: Path) -> None:
     with ScriptedRegistrar(too_brief) as registrar:
         text = settings(registrar.account(), [("sip:flat1@site.example", 5)])
         with Station(tmp_path / "door", "secret", text) as station:
-            assert "wants a longer registration" in station.wait_event("HealthChanged")["event"]["fault"]
+            assert "wants a longer registration" in told(station)
             assert [request.header("Expires") for request in registrar.registers] == ["300", "600"]
             registrar.wait_registers(4, 5.0)
             assert [request.header("Expires") for request in registrar.registers[2:]] == ["300", "720"]
@@ -142,6 +152,6 @@ def test_a_registrar_that_is_silent_for_a_wrong_user(tmp_path: Path) -> None:
     with ScriptedRegistrar(lambda request: None) as registrar:
         text = settings(registrar.account(), [("sip:flat1@site.example", 5)])
         with Station(tmp_path / "door", "secret", text) as station:
-            station.wait_event("HealthChanged", 20.0)
-            fault = station.wait_event("HealthChanged", 5.0)["event"]["fault"]
+            told(station, 20.0)
+            fault = told(station, 5.0)
             assert "so a FRITZ!Box treats a wrong user name" in fault
