@@ -353,13 +353,8 @@ class Station:
 def _acquaintances(settings: Settings) -> tuple[frozenset[str], frozenset[str]]:
     """Whom a visitor may be sent to: who is rung or may call, and everybody at the account's host."""
     rung = (address_of(to) for button in settings.button for to in button.rung)
-    hosts = (
-        host
-        for account in settings.account
-        for host in (address_of(account.uri).partition("@")[2], account.host)
-    )
     known = frozenset(address.lower() for address in (*rung, *callers(settings.incoming)))
-    return known, frozenset(host.lower() for host in hosts)
+    return known, frozenset().union(*(account.hosts for account in settings.account))
 
 
 def _find_device(device: str) -> str:

@@ -134,10 +134,13 @@ def _clashes(path: Path, data: dict[str, Any]) -> list[Mistake]:
                 mistakes.append(Mistake(path, f"{key}.pin", f"{pin} is already the pin of {pins[pin]}"))
             for place, entry in _tables(table, "codes"):
                 code = entry.get("dtmf")
-                if isinstance(code, str) and codes.setdefault(code, key) != key:
+                if not isinstance(code, str):
+                    continue
+                if code in codes:
                     mistakes.append(
                         Mistake(path, f"{key}.{place}.dtmf", f"is already a code of {codes[code]}")
                     )
+                codes.setdefault(code, key)
     return mistakes
 
 
@@ -286,9 +289,7 @@ def policy(settings: Settings) -> Policy:
         publishes=any(account.presence for account in settings.account),
         hours={button.name: tuple(map(_plan, button.hours)) for button in settings.button if button.hours},
         redirects=frozenset(settings.redirect.permit)
-        | {
-            f"sip:*@{host.lower()}" for account in settings.account for host in (account.domain, account.host)
-        },
+        | {f"sip:*@{host}" for account in settings.account for host in account.hosts},
         settle_seconds=settings.timing.settle_seconds,
         repeat_seconds=settings.timing.repeat_seconds,
         talk_seconds=settings.timing.talk_seconds,

@@ -50,10 +50,30 @@ def _callable(value: str) -> str:
     return value
 
 
+def _check_host(host: str) -> None:
+    """Refuse what no name server could be asked for, and no socket could reach.
+
+    Raises:
+        ValueError: in words for the installer.
+    """
+    if host.startswith("["):
+        if ipaddress.IPv6Address(host[1:-1]).is_link_local:  # its own words fit where it is none
+            raise ValueError("is a link-local address (fe80::), for which no interface can be given")
+        return
+    labels = host.removesuffix(".").split(".")
+    if not all(0 < len(label) <= 63 for label in labels):
+        raise ValueError("a label of the name is empty or longer than 63")
+    if labels[-1].isdigit():
+        try:
+            ipaddress.IPv4Address(host)
+        except ValueError:
+            raise ValueError(f"{host} looks like an IPv4 address and is none") from None
+
+
 def _port(value: str) -> str:
     match = _REGISTRAR.fullmatch(value)
-    if match is not None and match["host"].startswith("["):
-        ipaddress.IPv6Address(match["host"][1:-1])  # its own words fit
+    if match is not None:
+        _check_host(match["host"])
     if match is not None and not 0 < int(match["port"] or SIP_PORT) < 65536:
         raise ValueError(f"names port {match['port']}, which is not between 1 and 65535")
     return value
@@ -61,7 +81,8 @@ def _port(value: str) -> str:
 
 def _name_server(value: str) -> str:
     address, port = _split(value)
-    ipaddress.ip_address(address)  # its own words fit
+    if ipaddress.ip_address(address).version == 6:  # its own words fit
+        _check_host(f"[{address}]")
     if not 0 < port < 65536:
         raise ValueError(f"names port {port}, which is not between 1 and 65535")
     return value
@@ -69,8 +90,7 @@ def _name_server(value: str) -> str:
 
 def _relay(value: str) -> str:
     host, _, port = value.rpartition(":")
-    if host.startswith("["):
-        ipaddress.IPv6Address(host[1:-1])  # its own words fit
+    _check_host(host)
     if not 0 < int(port) < 65536:
         raise ValueError(f"names port {port}, which is not between 1 and 65535")
     return value
@@ -217,6 +237,11 @@ class Account(_Section):
         return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
 
     @property
+    def hosts(self) -> frozenset[str]:
+        """The domain and the server as they stand in addresses: in lower case, IPv6 in brackets."""
+        return frozenset({self.domain.lower(), self._parts["host"].lower()})
+
+    @property
     def host(self) -> str:
         """Host name or address of the outbound proxy, or of the registrar where there is none."""
         return self._parts["host"].strip("[]")
@@ -314,6 +339,12 @@ def _ringable(rings: list[Ring]) -> list[Ring]:
             raise ValueError(
                 f"has more than {MOST_TOGETHER} that ring together: let a group of the PBX do that"
             )
+    group: set[str] = set()
+    for ring in rings:
+        group = group if ring.together else set()
+        if ring.to.lower() in group:
+            raise ValueError(f"rings {ring.to} twice at once: name it once in those that ring together")
+        group.add(ring.to.lower())
     return rings
 
 
@@ -345,6 +376,8 @@ class Hours(Plan):
     def _lasting(self) -> Self:
         if self.begin == self.to:
             raise ValueError("from and to are the same: leave both out for the whole day")
+        if (self.begin, self.to) == ("24:00", "00:00"):
+            raise ValueError("from 24:00 to 00:00 is no time at all: leave both out for the whole day")
         return self
 
 

@@ -170,6 +170,7 @@ NO_NAME_SERVER = "is not the address of a name server, with :PORT if wanted; one
         ("::1", NO_NAME_SERVER),
         ("192.0.2.256", "'192.0.2.256' does not appear to be an IPv4 or IPv6 address"),
         ("[::g]", NO_NAME_SERVER),
+        ("[fe80::53]", "is a link-local address (fe80::), for which no interface can be given"),
         ("192.0.2.53:0", "names port 0, which is not between 1 and 65535"),
     ],
 )
@@ -307,6 +308,12 @@ def test_an_empty_list_is_too_short(write: Write) -> None:
             "sip:2001:db8::1",
             "is not sip:HOST or sip:HOST:PORT, with ;transport=udp, tcp or tls if wanted",
         ),
+        ("sip:...", "a label of the name is empty or longer than 63"),
+        ("sip:pbx..example", "a label of the name is empty or longer than 63"),
+        (f"sip:{'a' * 64}.example", "a label of the name is empty or longer than 63"),
+        ("sip:999.9.9.9", "999.9.9.9 looks like an IPv4 address and is none"),
+        ("sip:1.2.3:5060;transport=tcp", "1.2.3 looks like an IPv4 address and is none"),
+        ("sip:[fe80::1]", "is a link-local address (fe80::), for which no interface can be given"),
         ("sip:pbx.example:0", "names port 0, which is not between 1 and 65535"),
         ("sip:pbx.example:65536", "names port 65536, which is not between 1 and 65535"),
         (
@@ -322,6 +329,14 @@ def test_an_empty_list_is_too_short(write: Write) -> None:
 def test_a_wrong_registrar(write: Write, registrar: str, reason: str) -> None:
     text = VALID.replace("sip:127.0.0.1:5060;transport=udp", registrar)
     assert ("account[1].registrar", reason) in mistakes(write(text))
+    text = VALID.replace("expires_seconds", f'proxy = "{registrar}"\nexpires_seconds')
+    assert mistakes(write(text)) == [("account[1].proxy", reason)]
+
+
+@pytest.mark.parametrize("host", ["pbx.example.", f"{'a' * 63}.example", "192.0.2.1", "1.2.example", "pbx"])
+def test_hosts_that_may_stand_in_a_registrar(write: Write, host: str) -> None:
+    account = load(write(VALID.replace("sip:127.0.0.1:5060;transport=udp", f"sip:{host}"))).account[0]
+    assert account.host == host
 
 
 TLS = VALID.replace("sip:127.0.0.1:5060;transport=udp", "sip:pbx.example;transport=tls")
@@ -397,7 +412,7 @@ pin = 5
 [[door]]
 name = "front"
 pin = 17
-codes = [{ dtmf = "1#" }, { dtmf = "4711#" }]
+codes = [{ dtmf = "1#" }, { dtmf = "4711#" }, { dtmf = "1#" }]
 
 [[door]]
 name = "bell"
@@ -411,6 +426,7 @@ codes = [{ dtmf = "4711#" }]
         ("door[2].name", "'front' is already the name of door[1]"),
         ("door[2].pin", "17 is already the pin of button[1]"),
         ("door[2].codes[2].dtmf", "is already a code of door[1]"),
+        ("door[2].codes[3].dtmf", "is already a code of door[2]"),
         ("door[3].codes[1].dtmf", "is already a code of door[1]"),
     ]
 

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from intercom.app import _acquaintances
+from intercom.core.access import may_talk
 from intercom.core.policy import Plan, Target
+from intercom.core.ringing import Way, refusal_of
 from intercom.settings.hours import LONGEST_LOOK_SECONDS, hours_at, until_next_look
 from intercom.settings.loading import policy, schema_mistakes
 from intercom.settings.schema import Settings
@@ -64,6 +67,23 @@ permit = ["sip:*@Mobile.Example"]
     assert made.redirects == {"sip:*@mobile.example", "sip:*@site.example", "sip:*@pbx.example"}
 
 
+def test_an_address_may_be_rung_again_in_its_turn() -> None:
+    assert len(settings(f"ring = [{ONE}, {ONE}]").button[0].ring) == 2
+
+
+@pytest.mark.parametrize("server", ["pbx.example", "[::2]:5070"])
+def test_a_call_may_be_sent_on_within_a_domain_that_is_an_address_of_ipv6(server: str) -> None:
+    head = HEAD.replace("door@Site.Example", "door@[::1]").replace("pbx.example", server)
+    made = Settings.model_validate(tomllib.loads(head + RING))
+    permitted, (known, hosts) = policy(made).redirects, _acquaintances(made)
+    at = server.removesuffix(":5070")
+    for peer in ("sip:flat2@[::1]", f"sip:flat2@{at}"):
+        assert refusal_of(Way(peer), permitted, frozenset(), 1) is None
+        assert may_talk(known, hosts, peer)
+    assert refusal_of(Way("sip:flat2@[::3]"), permitted, frozenset(), 1) is not None
+    assert not may_talk(known, hosts, "sip:flat2@[::3]")
+
+
 def test_all_who_may_be_rung_are_known() -> None:
     both = f'ring = [{{ to = "{OFFICE}" }}, {{ to = "{FLAT}" }}]'
     text = f'{RING}last_resort = {{ to = "{TRUNK}" }}\n[[button.hours]]\n{both}'
@@ -81,6 +101,10 @@ def test_all_who_may_be_rung_are_known() -> None:
             f"ring = [{ONE}{f', {ONE[:-2]}, together = true }}' * 6}]",
             ["button[1].ring: has more than 6 that ring together: let a group of the PBX do that"],
         ),
+        (
+            f'ring = [{ONE}, {{ to = "{OFFICE}", together = true }}, {{ to = "{FLAT}", together = true }}]',
+            [f"button[1].ring: rings {FLAT} twice at once: name it once in those that ring together"],
+        ),
         (RING + "repeat = 0", ["button[1].repeat: Input should be greater than or equal to 1"]),
         (RING + 'confirm = "yes"', ["button[1].confirm: Input should be 'key'"]),
         (
@@ -94,6 +118,10 @@ def test_all_who_may_be_rung_are_known() -> None:
         (
             RING + f'[[button.hours]]\nfrom = "07:00"\nto = "07:00"\n{RING}',
             ["button[1].hours[1]: from and to are the same: leave both out for the whole day"],
+        ),
+        (
+            RING + f'[[button.hours]]\nfrom = "24:00"\nto = "00:00"\n{RING}',
+            ["button[1].hours[1]: from 24:00 to 00:00 is no time at all: leave both out for the whole day"],
         ),
         (RING + f'[[button.hours]]\ndays = []\n{RING}', ["button[1].hours[1].days: has no entry"]),
         (RING + '[[button.hours]]\ndays = ["mon"]', ["button[1].hours[1].ring: is missing"]),
