@@ -69,7 +69,7 @@ class Outbox:
             self._fail(number, to, f"more than {MOST_A_MINUTE} messages in a minute")
             return
         self._begun.append(now)
-        line = printable(f"{self._name}, {self._clock():%Y-%m-%d %H:%M}: {text}")[:LONGEST_TEXT]
+        line = printable(f"{self._name}, {self._clock():%Y-%m-%d %H:%M}: {text}", LONGEST_TEXT)
         task = asyncio.create_task(self._deliver(number, to, line), name="message")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

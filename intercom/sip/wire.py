@@ -5,6 +5,7 @@ Rule: whatever comes in, something harmless comes out; nothing here raises.
 
 import re
 from typing import NamedTuple
+from urllib.parse import unquote
 
 _CONTACTS = re.compile(r"^(?:Contact|m)[ \t]*:(.*)$", re.IGNORECASE | re.MULTILINE)
 _TIMES = re.compile(r";[ \t]*expires[ \t]*=[ \t]*(\d+)", re.IGNORECASE)
@@ -30,18 +31,21 @@ _QUALITY = re.compile(
     r";[ \t]*q[ \t]*=[ \t]*(?P<q>0(?:\.\d{0,3})?|1(?:\.0{0,3})?)[ \t]*(?=;|$)", re.IGNORECASE
 )
 MOST_CONTACTS = 10
+LONGEST = 255
+"""So many letters of what others say are believed to be an address, or kept as words."""
 
 
-def printable(text: str) -> str:
-    """Words of the network for log, journal and terminal: nothing in them can move a cursor."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+def printable(text: str, most: int = LONGEST) -> str:
+    """Words of the network for log, journal and terminal: none move a cursor, and they have an end."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:most])
 
 
 def address_of(uri: str) -> str:
     """Reduce a From or To value to `sip:user@host`: no display name, port or parameters.
 
     A display name may hold anything, also another address in brackets: it is skipped as RFC 3261 section 25
-    spells it, and a value of any other form is nobody's address.
+    spells it, and a value of any other form is nobody's address. So is one that is too long: cut, it could be
+    somebody else's.
     """
     match = _NAME_ADDR.fullmatch(uri.strip())
     if match is None:
@@ -50,7 +54,8 @@ def address_of(uri: str) -> str:
     scheme, _, rest = bare.partition(":")
     user, at, host = rest.rpartition("@")
     host = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
-    return f"{scheme.lower()}:{user}{at}{host.lower()}"
+    address = f"{scheme.lower()}:{user}{at}{host.lower()}"
+    return address if len(address) <= LONGEST else "sip:"
 
 
 def from_of(message: str) -> str:
@@ -85,17 +90,26 @@ def _values(message: str, name: str) -> list[str]:
 def transfer_target(refer_to: str) -> str | None:
     """Reduce a Refer-To (RFC 3515) to `sip:user@host`; None if it asks for more than a call or a replacement.
 
-    A URI may carry header fields for the INVITE (RFC 3261 section 19.1.1). Only Replaces (RFC 3891) and what
-    goes with it are taken from others: whoever sends us there must not choose our From or Route.
+    A URI may carry header fields for the INVITE (RFC 3261 section 19.1.1). Only Replaces (RFC 3891) is taken
+    from others, with the `Require=replaces` that RFC 5589 section 7.3 puts beside it: whoever sends us there
+    must not choose our From or Route. Nor may it lead elsewhere than it says, by `maddr`.
     """
     match = _NAME_ADDR.fullmatch(refer_to.strip())
     if match is None:
         return None
-    _, _, fields = (match["inner"] or match["plain"] or "").partition("?")
-    names = {field.partition("=")[0].lower() for field in fields.split("&")} if fields else set()
-    if not names <= {"replaces", "require", "supported"}:
+    uri, asks, fields = (match["inner"] or match["plain"] or "").partition("?")
+    if len(uri) > LONGEST or _leads_elsewhere(uri):
+        return None
+    wishes = fields.lower().split("&")
+    if asks and [wish.partition("=")[0] for wish in wishes if wish != "require=replaces"] != ["replaces"]:
         return None
     return address_of(refer_to)
+
+
+def _leads_elsewhere(uri: str) -> bool:
+    """Tell whether a request would go to another host than the URI names (RFC 3261 section 19.1.1, maddr)."""
+    parameters = (part.partition("=")[0] for part in uri.split(";")[1:])
+    return any(unquote(name).strip().lower() == "maddr" for name in parameters)
 
 
 def is_bound(answer: str) -> bool:
@@ -130,8 +144,8 @@ class Redirection(NamedTuple):
 def redirection_of(answer: str) -> Redirection | None:
     """What a redirection says (RFC 3261 sections 8.1.3.4 and 20.10); None for any other message.
 
-    Ten contacts at most, as `sip:user@host:port;transport=…`: what else an address may carry (headers, other
-    parameters, another scheme) is left out, or the whole address with it.
+    Ten contacts at most, as `sip:user@host:port;transport=…`, none too long or with `maddr`: what else an
+    address may carry (headers, other parameters, another scheme) is left out, or the whole address with it.
     """
     match = _REDIRECTION.match(answer)
     if match is None:
@@ -152,7 +166,7 @@ def _contact(entry: str) -> tuple[str, float]:
     _, bracket, rest = entry.rpartition("<")
     uri, _, parameters = rest.partition(">") if bracket else entry.strip().partition(";")
     match = _SAFE_URI.fullmatch(uri.strip())
-    if match is None:
+    if match is None or len(match["address"]) > LONGEST or _leads_elsewhere(match["parameters"]):
         return "", 0.0
     transport = _TRANSPORT.search(match["parameters"])
     quality = _QUALITY.search(parameters if bracket else f";{parameters}")

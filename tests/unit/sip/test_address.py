@@ -11,6 +11,7 @@ from intercom.sip.wire import (
     asserted_in,
     diverted_by,
     from_of,
+    printable,
     redirection_of,
     transfer_target,
 )
@@ -27,6 +28,8 @@ from intercom.sip.wire import (
         ('"a\\" <sip:flat1@site.example>" <sip:evil@bad.example>', "sip:evil@bad.example"),
         ('"<sip:flat1@site.example>', "sip:"),
         ("<sip:flat1@site.example> <sip:evil@bad.example>", "sip:"),
+        (f"<sip:{'a' * 238}@site.example>", f"sip:{'a' * 238}@site.example"),
+        (f"<sip:{'a' * 238}@site.example.evil.example>", "sip:"),
         ("<sip:flat1@[2001:db8::1]:5060>", "sip:flat1@[2001:db8::1]"),
     ],
 )
@@ -87,6 +90,19 @@ def test_who_sent_a_call_on(lines: list[str], address: str) -> None:
         ('"Flat 2" <sip:flat2@Site.Example:5060;transport=tcp>', "sip:flat2@site.example"),
         ("<sip:flat2@site.example?Replaces=1%3Bto-tag%3D2%3Bfrom-tag%3D3>", "sip:flat2@site.example"),
         ("<sip:flat2@site.example?replaces=1&Require=replaces>", "sip:flat2@site.example"),
+        ("<sip:flat2@site.example?Replaces=1&Replaces=2>", None),
+        ("<sip:flat2@site.example?Replaces=1&Require=x>", None),
+        ("<sip:flat2@site.example?Require=x>", None),
+        ("<sip:flat2@site.example?Require=replaces>", None),
+        ("<sip:flat2@site.example?Supported=x>", None),
+        ("<sip:flat2@site.example?Replaces=1&Supported=x>", None),
+        ("<sip:flat2@site.example?>", None),
+        ("<sip:flat2@site.example;maddr=192.0.2.66>", None),
+        ("<sip:flat2@site.example;transport=udp; %4DADDR =192.0.2.66?Replaces=1>", None),
+        ("sip:flat2@site.example;maddr", None),
+        (f"<sip:{'a' * 238}@site.example>", f"sip:{'a' * 238}@site.example"),
+        (f"<sip:{'a' * 239}@site.example>", None),
+        (f"<sip:flat2@site.example;x={'a' * 255}>", None),
         ("<sip:flat2@site.example?From=sip:other@site.example>", None),
         ("<sip:flat2@site.example?Replaces=1&Route=%3Csip:192.0.2.1%3E>", None),
         ("<sip:flat2@site.example?body=x>", None),
@@ -109,6 +125,10 @@ def test_a_transfer_asks_for_a_call_and_nothing_else(value: str, target: str | N
 )
 def test_who_says_that_he_sends_a_request(lines: list[str], address: str) -> None:
     assert from_of(invite(*lines)) == address
+
+
+def test_words_of_others_are_kept_so_far_and_no_further() -> None:
+    assert printable("a\x1b[2J" + "b" * 300) == "a?[2J" + "b" * 250
 
 
 FLAT, DESK = "sip:flat1@site.example", "sip:desk@192.0.2.7:5070;transport=tcp"
@@ -138,6 +158,10 @@ def answer(*headers: str, status: int = 302) -> str:
         (["Contact: <sip:desk@192.0.2.7:5070;x=y;transport=TCP;lr?Subject=hello>"], [DESK]),
         (["Contact: <sip:proxy.example>"], ["sip:proxy.example"]),
         (["Contact: <sip:a@[2001:db8::1]:5060>"], ["sip:a@[2001:db8::1]:5060"]),
+        (["Contact: <sip:a@b.example;maddr=192.0.2.66>", f"Contact: <{FLAT};x=maddr>"], [FLAT]),
+        (["Contact: <sip:a@b.example;transport=udp;%6dAddr=192.0.2.66>"], []),
+        ([f"Contact: <sip:{'a' * 122}@{'b' * 128}>"], [f"sip:{'a' * 122}@{'b' * 128}"]),
+        ([f"Contact: <sip:{'a' * 123}@{'b' * 128}>"], []),
         (["Contact: *"], []),
         (["Contact: <tel:+4989>, <sips:a@b.example>, <sip:a b@c.example>, <>"], []),
         (["Contact: <sip:a@b.example>;q=7", f"Contact: <{FLAT}>;q=0.9"], ["sip:a@b.example", FLAT]),
