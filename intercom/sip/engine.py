@@ -36,6 +36,7 @@ from intercom.sip.letter import ACCEPTED, judge
 from intercom.sip.outbox import MessageAnswered
 from intercom.sip.registrant import Registrant
 from intercom.sip.sound import BRIDGE_HERTZ, Sound
+from intercom.sip.tally import Tally
 from intercom.sip.targets import Server
 from intercom.sip.transports import plain, refusal, secured
 from intercom.sip.wire import address_of, asserted_in, diverted_by, from_of, printable, transfer_target
@@ -63,8 +64,6 @@ SILENCE_SECONDS = 2.0
 """How long a server may be silent to a call while there is another. It was sent three times by then."""
 WATCH_SECONDS = 0.5
 """How often a call is asked whether sound comes. There is a call then, and the thread awake for its sound."""
-REFUSED_SECONDS = 60.0
-"""How long refused messages are only counted after they were told: senders must not fill the log."""
 MOVE_SECONDS = 1.0
 """How long a call that could not be sent waits for another server."""
 
@@ -133,8 +132,7 @@ class Engine:
         self._unheard: dict[int, _Unheard] = {}
         self._unanswered: dict[tuple[str, str], list[int]] = {}
         self._admitted: set[Server] = set()
-        self._refused_messages = 0
-        self._tell_refused_at = 0.0
+        self._refused_calls, self._refused_messages = Tally("call"), Tally("message")
         self._registrants = {
             account.name: Registrant(self, config.name, account, later) for account in config.accounts
         }
@@ -484,7 +482,7 @@ class Engine:
         if len(ways) == 1 and None not in ways:
             self.tell(CallOffered(call.number, named[-1], printable(diverted_by(invite))))
         else:
-            log.info("refused a call from %s: not permitted by the settings", ", ".join(named))
+            self._refused_calls.add(named, "not permitted by the settings")
             self.respond(call.number, pj.PJSIP_SC_FORBIDDEN)
 
     def respond(self, number: int, status: int) -> None:
@@ -599,11 +597,7 @@ class Engine:
         if status == ACCEPTED:
             self.tell(MessageReceived(named[-1], prm.msgBody, self._is_secure(prm.rdata.srcAddress)))
         else:
-            self._refused_messages += 1
-            if time.monotonic() >= self._tell_refused_at:
-                said = "refused %d messages, the last one from %s: %d"
-                log.info(said, self._refused_messages, ", ".join(named), status)
-                self._refused_messages, self._tell_refused_at = 0, time.monotonic() + REFUSED_SECONDS
+            self._refused_messages.add(named, status)
         return status
 
     def _is_secure(self, source: str) -> bool:
