@@ -38,7 +38,7 @@ from intercom.sip.registrant import Registrant
 from intercom.sip.sound import BRIDGE_HERTZ, Sound
 from intercom.sip.tally import Tally
 from intercom.sip.targets import Server
-from intercom.sip.transports import plain, refusal, secured
+from intercom.sip.transports import leave, plain, refusal, secured
 from intercom.sip.wire import address_of, asserted_in, diverted_by, from_of, printable, transfer_target
 from intercom.sip.worker import Later
 
@@ -61,7 +61,10 @@ COLLECT_SECONDS = 1.0
 ADDRESS_SECONDS = 5.0
 IDLE_COLLECT_SECONDS = 600.0
 SILENCE_SECONDS = 2.0
-"""How long a server may be silent to a call while there is another. It was sent three times by then."""
+"""How long a server, or a connection, may be silent to a call while there is another.
+
+Over UDP the call was sent three times by then.
+"""
 WATCH_SECONDS = 0.5
 """How often a call is asked whether sound comes. There is a call then, and the thread awake for its sound."""
 MOVE_SECONDS = 1.0
@@ -79,12 +82,16 @@ class _Unheard:
         via: a proxy that it shall go through; "" for none.
         accounts: by which it may go, the first first; it goes by the first of them now.
         sent_to: the servers of that account that it was sent to.
+        connections: those that stood when it was sent last; it went over one of them, if there was any.
+        reconnected: whether it was sent over a new connection because those were silent.
     """
 
     to: str
     via: str
     accounts: list[str]
     sent_to: set[Server] = field(default_factory=set)
+    connections: frozenset[int] = frozenset()
+    reconnected: bool = False
 
 
 class _Endpoint(pj.Endpoint):
@@ -103,6 +110,8 @@ class _Endpoint(pj.Endpoint):
             self._engine.connected(prm)
         elif prm.state == pj.PJSIP_TP_STATE_DISCONNECTED:
             self._engine.disconnected(prm)
+        elif prm.state == pj.PJSIP_TP_STATE_DESTROY:
+            self._engine.destroyed(int(prm.hnd))
 
     @guarded
     def onSelectAccount(self, prm: pj.OnSelectAccountParam) -> None:
@@ -274,6 +283,20 @@ class Engine:
         for registrant in self._registrants.values():
             registrant.disconnected(int(prm.hnd), prm)
 
+    def destroyed(self, connection: int) -> None:
+        """Forget a connection that pjsip is about to free: one that nobody used ends without another word."""
+        for registrant in self._registrants.values():
+            registrant.forget(connection)
+
+    def leave(self, connection: int) -> None:
+        """Use a connection no more; other accounts that have it are told that it is lost.
+
+        pjsip closes it when nothing waits for an answer over it any more.
+        """
+        leave(connection)
+        for registrant in self._registrants.values():
+            registrant.lost(connection)
+
     def account_of(self, source: str, chosen: int) -> int:
         """Return the number of the account that a request belongs to: that of the server which sent it.
 
@@ -306,6 +329,7 @@ class Engine:
         It ends with `CallEnded` also when it cannot even be sent.
         A server that says nothing to it for two seconds is told as `ServerSilent`; when another one is then
         given to `register`, the call goes there instead. After the last server it goes by the next account.
+        After the last account it goes over a new connection, once: the one in use may be deaf.
 
         Args:
             number: of the call.
@@ -328,6 +352,7 @@ class Engine:
         assert account is not None, "it is made anew, but never taken away"
         server = account.server
         unheard.sent_to.add(server)
+        unheard.connections = account.registrant.connections
         call = Call(self, account, number, server)
         setting = pj.CallOpParam(True)
         setting.opt.textCount = 0
@@ -436,13 +461,31 @@ class Engine:
             return False
         more = not unheard.sent_to >= set(registrant.servers)
         if not more and len(unheard.accounts) == 1:
-            return False
+            return self._reconnect(number, unheard, registrant)
         log.warning("call %d: %s is silent", number, server)
+        registrant.leave(unheard.connections)
         registrant.silent(server)
         if not more:
             unheard.accounts.pop(0)
             unheard.sent_to.clear()
             self._place_again(number)
+        return True
+
+    def _reconnect(self, number: int, unheard: _Unheard, registrant: Registrant) -> bool:
+        """Send a call over a new connection, once; returns whether it was.
+
+        An address translator may have forgotten the one in use, or the server reads it no more: TCP tells
+        nothing of either for a quarter of an hour.
+        """
+        if unheard.reconnected or not unheard.connections or number not in self._calls:
+            return False
+        log.warning(
+            "call %d: the connection to %s is silent, it goes over a new one", number, registrant.server
+        )
+        unheard.reconnected = True
+        if registrant.leave(unheard.connections):
+            registrant.register_again()
+        self._place_again(number)
         return True
 
     def _waits(self, number: int) -> bool:

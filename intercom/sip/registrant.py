@@ -53,6 +53,9 @@ class Owner(Protocol):
     def refusal(self, trust: Trust | None, prm: pj.OnTransportStateParam) -> str:
         """Why a connection was not made, where TLS is the reason."""
 
+    def leave(self, connection: int) -> None:
+        """Use a connection no more; other accounts that have it are told that it is lost."""
+
     def written(self, prm: pj.OnInstantMessageParam) -> int:
         """Judge a MESSAGE; returns the status that it is answered with."""
 
@@ -128,7 +131,12 @@ class Registrant:
             config = self._settings(self.server, self._own)
             config.regConfig.disableRegOnModify = True
             self.account.modify(config)
-            with contextlib.suppress(pj.Error):  # it has not forgotten: the answer is still to come
+            self.register_again()
+
+    def register_again(self) -> None:
+        """Send another REGISTER to the server in use; its answer is told like that of any other."""
+        if self.account is not None:
+            with contextlib.suppress(pj.Error):  # one is on its way: its answer is still to come
                 self.account.setRegistration(True)
 
     def silent(self, server: Server) -> None:
@@ -171,9 +179,36 @@ class Registrant:
                 log.warning("account %s: watchers are not told: %s", self.config.name, words(error))
 
     def connected(self, connection: int) -> None:
-        """Know a connection as one that matters. Over TLS the far end was verified before."""
+        """Know a connection as one that matters. Over TLS the far end was verified before.
+
+        Args:
+            connection: its handle, good until `forget`.
+        """
         self._connections.add(connection)
         self.distrust = ""
+
+    @property
+    def connections(self) -> frozenset[int]:
+        """The connections to its server that stand."""
+        return frozenset(self._connections)
+
+    def leave(self, connections: frozenset[int]) -> bool:
+        """Use these connections no more; returns whether any of them was still in use."""
+        left = connections & self._connections
+        self._connections -= left
+        for connection in left:
+            self._owner.leave(connection)
+        return bool(left)
+
+    def lost(self, connection: int) -> None:
+        """Register anew over a new connection if this one was ours."""
+        if self.server is not None and connection in self._connections:
+            self._connections.discard(connection)
+            self._tell(ConnectionLost(self.server))
+
+    def forget(self, connection: int) -> None:
+        """Know a connection no more: pjsip frees it."""
+        self._connections.discard(connection)
 
     def disconnected(self, connection: int, prm: pj.OnTransportStateParam) -> None:
         """Register anew over a new connection: the server reaches us over the one that is gone.
@@ -183,8 +218,7 @@ class Registrant:
         if self.server is None or self._owner.closing:
             return
         if connection in self._connections:
-            self._connections.discard(connection)
-            self._tell(ConnectionLost(self.server))
+            self.lost(connection)
         elif not self._connections and prm.remoteAddress == self.server.place:
             # While a good connection stands, another does not matter.
             reason = self._owner.refusal(self.config.trust, prm)

@@ -1,8 +1,10 @@
 """The sockets that pjsip speaks through, and why one that TLS protects was not opened."""
 
+import ctypes
 import ssl
 from datetime import UTC, datetime
 
+import _pjsua2
 import pjsua2 as pj
 
 from intercom.sip.certificate import Trust, objection
@@ -40,6 +42,19 @@ def secured(trust: Trust) -> pj.TransportConfig:
     config.tlsConfig.serverName = trust.host
     config.tlsConfig.fingerprint = trust.fingerprint
     return config
+
+
+def leave(connection: int) -> None:
+    """Send nothing new over a connection; pjsip closes it when nothing waits for an answer over it.
+
+    pjsua2's own verb for it takes no handle from Python: what it is generated with turns handles into
+    integers, and not back.
+
+    Args:
+        connection: the handle that `onTransportState` told, not destroyed since.
+    """
+    library = ctypes.PyDLL(_pjsua2.__file__)  # loaded already; keeps the lock, for pjsip calls back
+    library.pjsip_transport_shutdown(ctypes.c_void_p(connection))
 
 
 def _shown(prm: pj.OnTransportStateParam) -> bytes:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
-from deploy.demo.account import Transport
+from deploy.demo.account import Account, Transport
 from deploy.demo.phone import Phone
 from deploy.demo.program import ProgramError
+from deploy.demo.site import Site
+from deploy.demo.station import Station, settings
+from deploy.demo.translator import Translator
+from tests.integration.conftest import USERS
 from tests.integration.servers import TwoServers
+from tests.integration.station.conftest import Flat
+
+PERMITTED = '[incoming]\npermit = ["sip:flat1@site.example"]\nanswer = "automatic"\n'
 
 
 def rings(phone: Phone) -> int:
@@ -82,9 +90,40 @@ def test_a_dead_name_server_changes_nothing(servers: TwoServers) -> None:
 @pytest.mark.item(1, "a call through the other server is taken", "two Kamailios, baresip")
 def test_a_call_from_the_server_that_is_not_in_use_is_taken(servers: TwoServers) -> None:
     """Servers of one site know each other's registrations: any of them may have the call."""
-    station = servers.door(more='[incoming]\npermit = ["sip:flat1@site.example"]\nanswer = "automatic"\n')
+    station = servers.door(more=PERMITTED)
     phone = servers.phone(servers.two)
     servers.two.place("door", servers.one.registered("door")[0])
     phone.dial(servers.two.uri("door"))
     phone.wait_established()
     assert station.status()["counters"]["calls_accepted"] == 1
+
+
+@pytest.mark.item(
+    1, "over a connection that went deaf a press rings in 4 s, once", "Kamailio, baresip, relay"
+)
+def test_a_connection_that_is_deaf_is_left_for_a_new_one(tmp_path: Path, site: Site, flat: Flat) -> None:
+    phone = flat()
+    with Translator(site.proxy) as way:
+        account = Account("door", USERS["door"], "site.example", way.place, "tcp")
+        proxy = f'proxy = "sip:{way.place};transport=tcp"\n'
+        text = settings(account, [(site.uri("flat1"), 20)], protection=proxy, more=PERMITTED)
+        text = text.replace(f'registrar = "sip:{way.place};transport=tcp"', 'registrar = "sip:site.example"')
+        with Station(tmp_path / "door", USERS["door"], text) as station:
+            station.wait_registered()
+            way.forget()
+            begin = time.monotonic()
+            station.press()
+            phone.wait_ringing()
+            assert time.monotonic() - begin < 4.0
+            assert not station.status()["faults"]
+            phone.hang_up()
+            assert station.wait_action("RecordCall")["outcome"] == "busy"
+            station.press()  # and the next one rings at once
+            begin = time.monotonic()
+            phone.wait_ringing()
+            assert time.monotonic() - begin < 1.5
+            phone.hang_up()
+            station.wait_state("Idle")
+            phone.dial(site.uri("door"))  # the server has the new way to us
+            phone.wait_established()
+    assert rings(phone) == 2
