@@ -253,5 +253,5 @@ def test_what_is_not_taken(served: Served) -> None:
     forged = "hello\r\nWARNING intercom.core: door opened"
     assert write(server, forged).code == 200
     assert "door opened" not in station.program.tail(1000)
-    assert station.program.tail(1000).count(" messages, the last one from ") == 1
+    assert station.program.tail(1000).count("refused a message from ") == 1  # of five, in one minute
     assert untouched(station)

@@ -143,7 +143,7 @@ def test_rounds_and_a_last_resort(door: Door, flat: Flat, phones: Phones) -> Non
         pytest.param(refuses(486), "busy", marks=pytest.mark.long),
         pytest.param(refuses(600), "busy", marks=pytest.mark.long),
         (refuses(603, 100), "rejected"),
-        (mute(), "no_answer"),
+        (mute(), "unreachable"),
     ],
     ids=["486", "600", "603", "silence"],
 )
